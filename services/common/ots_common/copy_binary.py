@@ -1,0 +1,107 @@
+"""numpy arrays to and from PostgreSQL by ``COPY ... (FORMAT BINARY)``, without a Python object per value.
+
+The format (https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format"): an 11-byte signature, flags and an
+extension length of 4 bytes each; then per row an int16 count of fields and per field an int32 length (-1: NULL) and the
+value, all big-endian; at the end the int16 -1.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ots_common.database import Connection
+
+_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_TRAILER = b"\xff\xff"
+# microseconds between 1970-01-01 and PostgreSQL's epoch, 2000-01-01
+_EPOCH_US = 946_684_800_000_000
+
+_WIRE = {
+    "int2": ">i2",
+    "int4": ">i4",
+    "int8": ">i8",
+    "float8": ">f8",
+    "timestamptz": ">i8",
+    "char": "S1",
+    "bool": "u1",
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a COPY. ``values``: shape (n,); for ``timestamptz`` int64 microseconds since 1970.
+
+    ``null``: shape (n,) bool, True where the value is NULL; None when there is none.
+    """
+
+    name: str
+    kind: str
+    values: NDArray[Any]
+    null: NDArray[np.bool_] | None = None
+
+
+def encode(columns: Sequence[Column]) -> bytes:
+    """The whole binary COPY stream of ``columns``; all must have one length. Raises ValueError for an unknown kind."""
+    n = len(columns[0].values)
+    if unknown := {c.kind for c in columns} - _WIRE.keys():
+        raise ValueError(f"no wire format for {sorted(unknown)}")
+    fields: list[tuple[str, str]] = [("fields", ">i2")]
+    for i, column in enumerate(columns):
+        fields += [(f"length{i}", ">i4"), (f"value{i}", _WIRE[column.kind])]
+    dtype = np.dtype(fields)
+    rows = np.empty(n, dtype)
+    rows["fields"] = len(columns)
+    keep: NDArray[np.bool_] | None = None
+    for i, column in enumerate(columns):
+        width = dtype[f"value{i}"].itemsize
+        rows[f"value{i}"] = column.values - _EPOCH_US if column.kind == "timestamptz" else column.values
+        rows[f"length{i}"] = width
+        if column.null is not None and column.null.any():
+            rows[f"length{i}"][column.null] = -1
+            if keep is None:
+                keep = np.ones((n, dtype.itemsize), bool)
+            start = dtype.fields[f"value{i}"][1]  # type: ignore[index]
+            keep[column.null, start : start + width] = False
+    body = rows.tobytes() if keep is None else rows.view(np.uint8).reshape(n, -1)[keep].tobytes()
+    return _HEADER + body + _TRAILER
+
+
+def copy_in(connection: Connection, table: str, columns: Sequence[Column]) -> None:
+    """COPY ``columns`` into ``table``; raises what PostgreSQL raises."""
+    names = ", ".join(c.name for c in columns)
+    with connection.cursor() as cursor:
+        cursor.copy_expert(f"COPY {table} ({names}) FROM STDIN (FORMAT BINARY)", io.BytesIO(encode(columns)))
+
+
+def copy_out(connection: Connection, query: str, columns: Sequence[tuple[str, str]]) -> NDArray[Any]:
+    """The rows of ``query`` as a structured array with the native types of ``columns`` (name, kind).
+
+    ``query`` must be a complete SQL text (``cursor.mogrify`` it) whose columns are NOT NULL and of just these kinds;
+    ``timestamptz`` comes as int64 microseconds since 1970. Raises ValueError when the widths do not fit.
+    """
+    buffer = io.BytesIO()
+    with connection.cursor() as cursor:
+        cursor.copy_expert(f"COPY ({query}) TO STDOUT (FORMAT BINARY)", buffer)
+    fields: list[tuple[str, str]] = [("fields", ">i2")]
+    for name, kind in columns:
+        fields += [(f"{name} length", ">i4"), (name, _WIRE[kind])]
+    dtype = np.dtype(fields)
+    raw = buffer.getbuffer()
+    size = len(raw) - len(_HEADER) - len(_TRAILER)
+    if size % dtype.itemsize:
+        raise ValueError("a column is NULL or of another width than said")
+    wire = np.frombuffer(raw, dtype, offset=len(_HEADER), count=size // dtype.itemsize)
+    out = np.empty(len(wire), [(name, np.dtype(_WIRE[kind]).newbyteorder("=")) for name, kind in columns])
+    for name, kind in columns:
+        if (wire[f"{name} length"] != dtype[name].itemsize).any():
+            raise ValueError(f"column {name} is NULL or of another width than {kind}")
+        out[name] = wire[name]
+        if kind == "timestamptz":
+            out[name] += _EPOCH_US
+    return out

@@ -1,0 +1,111 @@
+"""PostgreSQL: a bounded pool of connections per process that survives the server's restarts."""
+
+from __future__ import annotations
+
+import queue
+import select
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg2
+import psycopg2.extensions
+import psycopg2.extras
+
+from ots_common.problems import unavailable
+
+Connection = psycopg2.extensions.connection
+
+
+def connect(dsn: str, *, application: str) -> Connection:
+    """One connection of one's own, in UTC. Raises :class:`psycopg2.OperationalError`."""
+    return psycopg2.connect(dsn, application_name=application, connect_timeout=5, options="-c timezone=UTC")
+
+
+class Database:
+    """A last-in-first-out pool. A connection that the server closed meanwhile is noticed before it is lent.
+
+    ``wait_s`` bounds how long a caller waits for a free connection; then :meth:`connection` raises a 503 problem.
+    """
+
+    def __init__(self, dsn: str, *, application: str, size: int = 8, wait_s: float = 5.0) -> None:
+        self._dsn = dsn
+        self._application = application
+        self._wait_s = wait_s
+        self._idle: queue.LifoQueue[Connection] = queue.LifoQueue()
+        self._slots = threading.BoundedSemaphore(size)
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """Lend a connection in a transaction: committed at the end, rolled back when an exception passes."""
+        if not self._slots.acquire(timeout=self._wait_s):
+            raise unavailable("every database connection of this process is busy")
+        try:
+            connection = self._checkout()
+            try:
+                yield connection
+                connection.commit()
+            except BaseException:
+                _rollback(connection)
+                raise
+            finally:
+                if not connection.closed:
+                    self._idle.put(connection)
+        finally:
+            self._slots.release()
+
+    def rows(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[tuple[Any, ...]]:
+        """All rows of one query."""
+        with self.connection() as connection, connection.cursor() as cursor:
+            cursor.execute(sql, parameters)
+            return cursor.fetchall()
+
+    def dicts(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[dict[str, Any]]:
+        """All rows of one query, each by column name."""
+        with (
+            self.connection() as connection,
+            connection.cursor(cursor_factory=psycopg2.extras.RealDictCursor) as cursor,
+        ):
+            cursor.execute(sql, parameters)
+            return [dict(row) for row in cursor.fetchall()]
+
+    def execute(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> int:
+        """Run one statement in a transaction of its own; the number of rows it touched."""
+        with self.connection() as connection, connection.cursor() as cursor:
+            cursor.execute(sql, parameters)
+            return cursor.rowcount
+
+    def close(self) -> None:
+        """Close what is idle."""
+        while True:
+            try:
+                self._idle.get_nowait().close()
+            except queue.Empty:
+                return
+
+    def _checkout(self) -> Connection:
+        while True:
+            try:
+                connection = self._idle.get_nowait()
+            except queue.Empty:
+                return connect(self._dsn, application=self._application)
+            if _alive(connection):
+                return connection
+            connection.close()
+
+
+def _alive(connection: Connection) -> bool:
+    # the server says nothing to an idle connection: whatever can be read is its farewell, or an end of file
+    if connection.closed:
+        return False
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
+    return not poll.poll(0)
+
+
+def _rollback(connection: Connection) -> None:
+    try:
+        connection.rollback()
+    except psycopg2.Error:
+        connection.close()

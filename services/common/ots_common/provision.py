@@ -1,0 +1,172 @@
+"""``python -m ots_common.provision``: roles, databases and migrations, brought to where they must be, however often.
+
+Runs as the database's superuser before the services start. Least privilege: ``ots`` owns the market's database,
+``ots_reader`` may only read it, ``ots_accounts`` owns the users and the audit log in a database of their own.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+
+import psycopg2
+from psycopg2 import sql
+from pydantic import SecretStr
+from pydantic_settings import BaseSettings
+
+from ots_common.database import Connection, connect
+from ots_common.migrations import MigrationError, migrate
+
+OWNER, READER, ACCOUNTS = "ots", "ots_reader", "ots_accounts"
+_WAIT_S = 60
+
+
+class ProvisionSettings(BaseSettings):
+    """``admin_database_url`` may be a Unix socket's; ``market_database`` is ``ots`` or, simulated, ``ots_sim``."""
+
+    admin_database_url: SecretStr
+    market_database: str = "ots"
+    accounts_database: str = "ots_accounts"
+    db_password_owner: SecretStr
+    db_password_reader: SecretStr
+    db_password_accounts: SecretStr
+    migrations_dir: Path
+
+
+def provision(settings: ProvisionSettings) -> list[str]:
+    """Make or mend everything; what was changed, in words. Raises psycopg2.Error, MigrationError."""
+    admin = settings.admin_database_url.get_secret_value()
+    passwords = {
+        OWNER: settings.db_password_owner,
+        READER: settings.db_password_reader,
+        ACCOUNTS: settings.db_password_accounts,
+    }
+    done: list[str] = []
+    connection = _connect_when_up(admin)
+    connection.autocommit = True
+    try:
+        with connection.cursor() as cursor:
+            # two provisioners at once: the second waits
+            cursor.execute("SELECT pg_advisory_lock(%s)", (0x4F545350,))
+        for role, password in passwords.items():
+            _ensure_role(connection, role, password.get_secret_value())
+        for database, owner in ((settings.market_database, OWNER), (settings.accounts_database, ACCOUNTS)):
+            if _ensure_database(connection, database, owner):
+                done.append(f"made database {database}")
+        for database, owner, folder in (
+            (settings.market_database, OWNER, "market"),
+            (settings.accounts_database, ACCOUNTS, "accounts"),
+        ):
+            _prepare_database(_with_database(admin, database), owner, timescale=folder == "market")
+            as_owner = _with_login(_with_database(admin, database), owner, passwords[owner].get_secret_value())
+            applied = migrate(as_owner, settings.migrations_dir / folder)
+            done += [f"applied {name} to {database}" for name in applied]
+        _grant_reading(_with_database(admin, settings.market_database))
+    finally:
+        connection.close()
+    return done
+
+
+def _connect_when_up(dsn: str) -> Connection:
+    deadline = time.monotonic() + _WAIT_S
+    while True:
+        try:
+            return connect(dsn, application="provision")
+        except psycopg2.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+
+
+def _ensure_role(connection: Connection, role: str, password: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,))
+        verb = "ALTER" if cursor.fetchone() else "CREATE"
+        cursor.execute(
+            sql.SQL(f"{verb} ROLE {{}} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD {{}}").format(
+                sql.Identifier(role), sql.Literal(password)
+            )
+        )
+
+
+def _ensure_database(connection: Connection, database: str, owner: str) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (database,))
+        if cursor.fetchone():
+            return False
+        # on managed PostgreSQL the administrator is no superuser and must be a member of the role it gives things to
+        cursor.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(sql.Identifier(owner)))
+        cursor.execute(
+            sql.SQL("CREATE DATABASE {} OWNER {} ENCODING 'UTF8' TEMPLATE template0").format(
+                sql.Identifier(database), sql.Identifier(owner)
+            )
+        )
+        cursor.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(database)))
+    return True
+
+
+def _prepare_database(dsn: str, owner: str, *, timescale: bool) -> None:
+    connection = connect(dsn, application="provision")
+    connection.autocommit = True
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(sql.SQL("ALTER SCHEMA public OWNER TO {}").format(sql.Identifier(owner)))
+            cursor.execute("SELECT current_setting('shared_preload_libraries')")
+            if timescale and "timescaledb" in (cursor.fetchone() or ("",))[0]:
+                cursor.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
+    finally:
+        connection.close()
+
+
+def _grant_reading(dsn: str) -> None:
+    connection = connect(dsn, application="provision")
+    connection.autocommit = True
+    reader, owner = sql.Identifier(READER), sql.Identifier(OWNER)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT current_database()")
+            database = sql.Identifier((cursor.fetchone() or ("",))[0])
+            for statement in (
+                sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(database, reader),
+                sql.SQL("GRANT USAGE ON SCHEMA public TO {}").format(reader),
+                sql.SQL("GRANT SELECT ON ALL TABLES IN SCHEMA public TO {}").format(reader),
+                sql.SQL("ALTER DEFAULT PRIVILEGES FOR ROLE {} IN SCHEMA public GRANT SELECT ON TABLES TO {}").format(
+                    owner, reader
+                ),
+            ):
+                cursor.execute(statement)
+    finally:
+        connection.close()
+
+
+def _with_database(dsn: str, database: str) -> str:
+    return urlunsplit(urlsplit(dsn)._replace(path="/" + quote(database)))
+
+
+def _with_login(dsn: str, user: str, password: str) -> str:
+    """The same server as ``user``: over TCP by password; over a Unix socket through the administrator's own mapping."""
+    parts = urlsplit(dsn)
+    query = dict(parse_qsl(parts.query))
+    if not parts.hostname:
+        # a socket's peer is mapped to the administrator only: act as the owner instead of logging in as it
+        query["options"] = f"-c role={user}"
+        return urlunsplit(parts._replace(query=urlencode(query)))
+    host = f"{quote(user)}:{quote(password, safe='')}@{parts.hostname}:{parts.port or 5432}"
+    return urlunsplit(parts._replace(netloc=host))
+
+
+def main() -> int:
+    """Provision from the environment; one clear line on failure."""
+    try:
+        for line in provision(ProvisionSettings()):
+            print(f"provision: {line}")
+    except (psycopg2.Error, MigrationError) as error:
+        print(f"provision: {str(error).strip()}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,160 @@
+"""What makes a Flask app one of the services: deny by default, one error shape, request ids, logs, metrics, health."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import structlog
+from flask import Flask, Response, g, json, request
+from flask.json.provider import DefaultJSONProvider
+from flask_openapi3.models.info import Info
+from flask_openapi3.openapi import OpenAPI
+
+from ots_common import __version__, logs, metrics, problems
+from ots_common.problems import Problem
+from ots_common.settings import ServiceSettings
+from ots_common.tokens import HEADER, Caller, InvalidInternalToken, verify_internal_token
+
+access_log = structlog.get_logger("access")
+
+# what a service answers without an internal token
+OPEN_ENDPOINTS = frozenset({"health", "health_live", "metrics"})
+_REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{8,128}$")
+_TRACEPARENT = re.compile(r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")
+
+Check = Callable[[], object]
+
+
+class StrictJSON(DefaultJSONProvider):
+    """JSON in the order written; NaN and infinity, which are not JSON, raise instead of leaking out."""
+
+    sort_keys = False
+    ensure_ascii = False
+    compact = True
+
+    def dumps(self, obj: Any, **kwargs: Any) -> str:
+        """Serialise; raises ValueError on NaN."""
+        return super().dumps(obj, allow_nan=False, **{"separators": (",", ":"), **kwargs})
+
+
+def create_service(name: str, settings: ServiceSettings, *, title: str, description: str) -> OpenAPI:
+    """The app of the service ``name``: every route asks for an internal token, but health and metrics."""
+    app = _create(name, settings, title, description)
+
+    @app.before_request
+    def _authenticate() -> None:
+        if request.endpoint in OPEN_ENDPOINTS:
+            return
+        try:
+            g.caller = verify_internal_token(request.headers.get(HEADER, ""), name, settings.accept_keys)
+        except InvalidInternalToken as error:
+            raise Problem(
+                401,
+                "internal-token",
+                f"this service answers other services only ({error})",
+                hint="ask the gateway: it is the one door",
+            ) from error
+
+    metrics.install(app)
+    return app
+
+
+def create_edge(name: str, settings: ServiceSettings, *, title: str, description: str) -> OpenAPI:
+    """The app of the gateway: the same, but it authenticates users and guards its own routes itself."""
+    return _create(name, settings, title, description)
+
+
+def caller() -> Caller:
+    """Who asks; only inside a request that was authenticated."""
+    found: Caller = g.caller
+    return found
+
+
+def add_health(
+    app: Flask, name: str, settings: ServiceSettings, *, needs: Mapping[str, Check], wants: Mapping[str, Check]
+) -> None:
+    """``/health``: 503 when one of ``needs`` raises, ``degraded`` when one of ``wants`` does. ``/health/live``: 200."""
+
+    @app.get("/health")
+    def health() -> Response:
+        failed = {key: _failure(check) for key, check in {**needs, **wants}.items()}
+        missing = [key for key in needs if failed[key]]
+        status = "unavailable" if missing else ("degraded" if any(failed.values()) else "ok")
+        body = {
+            "status": status,
+            "service": name,
+            "version": __version__,
+            "instance": settings.ots_instance,
+            "market_source": settings.market_source,
+            "checks": {key: failure or "ok" for key, failure in failed.items()},
+        }
+        return Response(json.dumps(body), 503 if missing else 200, mimetype="application/json")
+
+    @app.get("/health/live")
+    def health_live() -> Response:
+        return Response('{"status":"ok"}', mimetype="application/json")
+
+
+def _failure(check: Check) -> str | None:
+    try:
+        check()
+    except Exception as error:
+        return type(error).__name__
+    return None
+
+
+def _create(name: str, settings: ServiceSettings, title: str, description: str) -> OpenAPI:
+    logs.configure(name, level=settings.log_level, fmt=settings.log_format)
+    app = OpenAPI(
+        f"ots_{name}",
+        info=Info(title=title, version=__version__, description=description),
+        doc_ui=False,
+        validation_error_callback=_validation_response,
+    )
+    app.json = StrictJSON(app)
+    app.url_map.strict_slashes = True
+    app.url_map.merge_slashes = False
+    problems.install(app)
+
+    @app.before_request
+    def _start() -> None:
+        g.started = time.perf_counter()
+        offered = request.headers.get("X-Request-ID", "")
+        g.request_id = offered if _REQUEST_ID.match(offered) else secrets.token_hex(12)
+        trace = request.headers.get("traceparent", "")
+        g.traceparent = trace if _TRACEPARENT.match(trace) else None
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=g.request_id)
+        if g.traceparent:
+            structlog.contextvars.bind_contextvars(trace_id=g.traceparent[3:35])
+
+    @app.after_request
+    def _finish(response: Response) -> Response:
+        seconds = time.perf_counter() - g.started
+        response.headers["X-Request-ID"] = g.request_id
+        response.headers.add("Server-Timing", f"{name};dur={seconds * 1000:.1f}")
+        response.headers.setdefault("Cache-Control", "no-store")
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        metrics.observe_request(name, response.status_code, seconds)
+        if request.endpoint not in OPEN_ENDPOINTS:
+            who: Caller | None = g.get("caller")
+            access_log.info(
+                "request",
+                method=request.method,
+                path=request.path,
+                status=response.status_code,
+                ms=round(seconds * 1000, 2),
+                user=who.user if who else None,
+                caller=who.service if who else None,
+            )
+        return response
+
+    return app
+
+
+def _validation_response(error: Any) -> Response:
+    return problems.from_validation(error).response()
