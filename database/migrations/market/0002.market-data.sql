@@ -47,7 +47,7 @@ CREATE TABLE trades (
     ts            timestamptz NOT NULL,
     ts_ns         smallint NOT NULL,
     digest        bigint NOT NULL,
-    ord           smallint NOT NULL,
+    ord           integer NOT NULL,
     sequence      bigint NOT NULL,
     price         bigint NOT NULL,
     size          bigint NOT NULL,
@@ -68,17 +68,17 @@ CREATE TABLE quotes (
     ts            timestamptz NOT NULL,
     ts_ns         smallint NOT NULL,
     digest        bigint NOT NULL,
-    ord           smallint NOT NULL,
+    ord           integer NOT NULL,
     schema_id     smallint NOT NULL,
     sequence      bigint NOT NULL,
     bid           bigint,
     ask           bigint,
-    bid_size      bigint NOT NULL,
-    ask_size      bigint NOT NULL,
+    bid_size      bigint,
+    ask_size      bigint,
     bid_detail    bigint NOT NULL,
     ask_detail    bigint NOT NULL,
     price         bigint,
-    size          bigint NOT NULL,
+    size          bigint,
     side          char(1) NOT NULL,
     action        char(1) NOT NULL,
     flags         smallint NOT NULL,
@@ -100,7 +100,7 @@ CREATE TABLE statistics (
     ts            timestamptz NOT NULL,
     ts_ns         smallint NOT NULL,
     digest        bigint NOT NULL,
-    ord           smallint NOT NULL,
+    ord           integer NOT NULL,
     sequence      bigint NOT NULL,
     stat_type     smallint NOT NULL,
     price         bigint,
@@ -122,7 +122,7 @@ CREATE TABLE definitions (
     ts                  timestamptz NOT NULL,
     ts_ns               smallint NOT NULL,
     digest              bigint NOT NULL,
-    ord                 smallint NOT NULL,
+    ord                 integer NOT NULL,
     vendor_id           bigint NOT NULL,
     instrument_class    char(1) NOT NULL,
     expiration_at_ns    bigint,
@@ -136,6 +136,7 @@ CREATE TABLE definitions (
     PRIMARY KEY (instrument_id, ts, digest, ord)
 );
 COMMENT ON TABLE definitions IS 'Every definition record, dated: which contracts existed when';
+COMMENT ON COLUMN definitions.ts IS 'When the vendor received it (ts_recv): a definition holds for the day it was delivered';
 COMMENT ON COLUMN definitions.contract_multiplier IS 'As delivered; OPRA leaves it undefined, which means 100';
 SELECT make_time_table('definitions', 'ts', interval '28 days', '', 'instrument_id, ts', interval '28 days', NULL);
 
@@ -166,8 +167,8 @@ CREATE TABLE quote_latest (
     sequence      bigint NOT NULL,
     bid           bigint,
     ask           bigint,
-    bid_size      bigint NOT NULL,
-    ask_size      bigint NOT NULL,
+    bid_size      bigint,
+    ask_size      bigint,
     schema_id     smallint NOT NULL
 );
 COMMENT ON TABLE quote_latest IS 'The newest stored quote of each instrument, maintained on the way in';

@@ -13,6 +13,7 @@ CREATE TABLE runs (
     dataset          text NOT NULL,
     schema           text,
     total            bigint NOT NULL,
+    batch_records    integer NOT NULL,
     records_done     bigint NOT NULL DEFAULT 0,
     stored           bigint NOT NULL DEFAULT 0,
     revised          bigint NOT NULL DEFAULT 0,
@@ -28,6 +29,7 @@ CREATE TABLE runs (
     CHECK (records_done = stored + revised + duplicate + rejected + control)
 );
 COMMENT ON COLUMN runs.total IS 'Records in the file, counted when it was verified';
+COMMENT ON COLUMN runs.batch_records IS 'Where the file is cut into transactions; kept, so that a restart cuts it alike';
 COMMENT ON COLUMN runs.records_done IS 'The cursor: the records before it are committed';
 CREATE INDEX runs_waiting ON runs (created_at, run_id) WHERE status IN ('queued', 'running');
 CREATE INDEX runs_newest ON runs (created_at DESC, run_id DESC);

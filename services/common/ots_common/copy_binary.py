@@ -45,6 +45,10 @@ class Column:
     values: NDArray[Any]
     null: NDArray[np.bool_] | None = None
 
+    def take(self, which: NDArray[Any]) -> Column:
+        """The rows that ``which`` (mask or indices) selects."""
+        return Column(self.name, self.kind, self.values[which], None if self.null is None else self.null[which])
+
 
 def encode(columns: Sequence[Column]) -> bytes:
     """The whole binary COPY stream of ``columns``; all must have one length. Raises ValueError for an unknown kind."""

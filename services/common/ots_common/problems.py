@@ -30,6 +30,7 @@ TITLES = {
     500: "Internal error",
     502: "Bad answer from a service",
     503: "Not available now",
+    507: "No room",
     504: "A service took too long",
 }
 
@@ -134,6 +135,8 @@ def install(app: Flask) -> None:
 
     @app.errorhandler(HTTPException)
     def _http(error: HTTPException) -> Response:
+        if isinstance(error.response, Response):
+            return error.response  # flask-openapi3 aborts with the problem it was given
         status = error.code or 500
         headers = {}
         if status == 405:

@@ -1,0 +1,1 @@
+"""Databento's records into PostgreSQL: each exactly once."""

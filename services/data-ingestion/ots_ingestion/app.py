@@ -1,0 +1,41 @@
+"""The web side of ingestion: takes files in and answers what is stored."""
+
+from __future__ import annotations
+
+from flask_openapi3.openapi import OpenAPI
+
+from ots_common import redis_client
+from ots_common.database import Database
+from ots_common.service import add_health, create_service
+from ots_ingestion.routes import corporate_actions, imports, market_data
+from ots_ingestion.settings import IngestionSettings
+
+NAME = "data-ingestion"
+
+
+def create_app(settings: IngestionSettings | None = None) -> OpenAPI:
+    """The WSGI app, wired from the environment or from ``settings``."""
+    settings = settings or IngestionSettings()
+    app = create_service(
+        NAME,
+        settings,
+        title="AI-OTS data ingestion",
+        description="DBN files in, each record once; bars, trades, quotes and instruments out.",
+    )
+    database = Database(
+        settings.database_url.get_secret_value(),
+        application=NAME,
+        size=settings.database_pool_size,
+        wait_s=settings.database_wait_s,
+    )
+    redis = redis_client.connect(settings.redis_url.get_secret_value())
+    add_health(
+        app,
+        NAME,
+        settings,
+        needs={"database": lambda: database.rows("SELECT 1 FROM instruments LIMIT 1")},
+        wants={"redis": redis.ping},
+    )
+    for room in (imports, market_data, corporate_actions):
+        app.register_api(room.blueprint(settings, database))
+    return app

@@ -1,0 +1,94 @@
+"""What makes a record itself, so that it is stored once however often it comes.
+
+A record is identified by its content: a 64-bit digest of all its fields but the vendor's daily instrument id. Genuine
+records that are equal in every field (two prints of one size at one price in one nanosecond) stand in one stretch of
+equal index time; ``ord`` counts them there. Equal records apart from each other are one record that came again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+_FINISH = np.uint64(0xBF58476D1CE4E5B9)
+_SHIFT = np.uint64(29)
+
+
+def digest(schema_id: int, columns: Sequence[NDArray[Any]]) -> NDArray[np.int64]:
+    """A digest of each row over ``columns`` (integers or one-byte strings), int64 of shape (n,)."""
+    state = np.full(len(columns[0]), schema_id + 1, np.uint64) * _MULTIPLIER
+    for column in columns:
+        word = column.view(np.uint8) if column.dtype.kind == "S" else column
+        # an odd multiplier and a shift-xor are bijections: two different words never meet here, only by chance later
+        state ^= word.astype(np.uint64)
+        state *= _MULTIPLIER
+        state ^= state >> _SHIFT
+    state *= _FINISH
+    state ^= state >> _SHIFT
+    return state.view(np.int64)
+
+
+def record_words(records: NDArray[Any]) -> list[NDArray[np.uint64]]:
+    """All bytes of each record but its vendor instrument id, as columns for :func:`digest`."""
+    raw = np.ascontiguousarray(records).view(np.uint8).reshape(len(records), -1).copy()
+    raw[:, 4:8] = 0
+    padded = np.pad(raw, ((0, 0), (0, -raw.shape[1] % 8)))
+    words = np.ascontiguousarray(padded).view(np.uint64)
+    return [words[:, i] for i in range(words.shape[1])]
+
+
+class RepeatCounter:
+    """Counts genuine repeats over the batches of one file, for one kind of record.
+
+    Remembers the last stretch of equal index time, because a batch may end inside it.
+    """
+
+    def __init__(self) -> None:
+        self._last_time: int | None = None
+        self._seen: dict[tuple[int, int, int], int] = {}
+
+    def count(
+        self, instrument: NDArray[Any], times: NDArray[np.int64], digests: NDArray[np.int64], index: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """``ord`` of each record, shape (n,): how many equal ones came before it in its stretch of equal index time.
+
+        Must be called for every batch in the order of the file.
+        """
+        n = len(index)
+        if not n:
+            return np.zeros(0, np.int64)
+        stretch = np.cumsum(np.concatenate(([True], index[1:] != index[:-1])))
+        order = np.lexsort((digests, times, instrument, stretch))
+        keys = (stretch[order], instrument[order], times[order], digests[order])
+        new = np.ones(n, bool)
+        new[1:] = np.any([key[1:] != key[:-1] for key in keys], axis=0)
+        starts = np.flatnonzero(new)
+        rank = np.empty(n, np.int64)
+        rank[order] = np.arange(n) - np.repeat(starts, np.diff(np.append(starts, n)))
+        self._continue_last_stretch(rank, stretch, instrument, times, digests, index)
+        return rank
+
+    def _continue_last_stretch(
+        self,
+        rank: NDArray[np.int64],
+        stretch: NDArray[np.int64],
+        instrument: NDArray[Any],
+        times: NDArray[np.int64],
+        digests: NDArray[np.int64],
+        index: NDArray[np.int64],
+    ) -> None:
+        def key(i: int) -> tuple[int, int, int]:
+            return int(instrument[i]), int(times[i]), int(digests[i])
+
+        if int(index[0]) == self._last_time:
+            for i in range(int(np.searchsorted(stretch, 1, side="right"))):
+                rank[i] += self._seen.get(key(i), 0)
+        if len(np.unique(stretch)) > 1 or int(index[0]) != self._last_time:
+            self._seen = {}
+        self._last_time = int(index[-1])
+        for i in range(int(np.searchsorted(stretch, stretch[-1])), len(index)):
+            self._seen[key(i)] = max(self._seen.get(key(i), 0), int(rank[i]) + 1)

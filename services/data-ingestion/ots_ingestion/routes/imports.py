@@ -1,0 +1,186 @@
+"""Importing DBN files, and the runs that come of it."""
+
+from __future__ import annotations
+
+from uuid import UUID, uuid4
+
+from flask import Response, json, request
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
+from pydantic import BaseModel, Field
+
+from ots_common.database import Database
+from ots_common.paging import decode_cursor, encode_cursor
+from ots_common.problems import Problem
+from ots_common.schemas import PageQuery, ProblemModel, RequestModel
+from ots_common.service import caller
+from ots_common.tables import table_response
+from ots_ingestion import runs, spool
+from ots_ingestion.dbn_file import InvalidDbnError, Summary, verify
+from ots_ingestion.layouts import SCHEMA_IDS, schema_of
+from ots_ingestion.settings import IngestionSettings
+
+MEDIA_TYPE = "application/vnd.databento.dbn"
+_TAG = Tag(name="imports", description="Databento's DBN files, stored record by record, each once")
+
+
+class ImportQuery(RequestModel):
+    """How long to wait for the end of the run."""
+
+    wait: float = Field(0, description="Seconds to wait for the run to end, at most 300; 0 answers at once.")
+
+
+class RunPath(RequestModel):
+    """A run."""
+
+    run_id: UUID
+
+
+class RunModel(BaseModel):
+    """A run; counts are of records: ``read`` = stored + revised + duplicate + rejected + control."""
+
+    id: str
+    status: str = Field(description="queued, running, done or failed")
+    dataset: str
+    schema_: str = Field(alias="schema", description="Databento's name, or `mixed`")
+    total: int
+    read: int
+    stored: int = Field(description="stored now, for the first time")
+    revised: int = Field(description="vendor's bars that replaced an earlier, different version")
+    duplicate: int = Field(description="already there")
+    rejected: int = Field(description="could not be stored; see `reasons`")
+    control: int = Field(description="system, mapping, status and error messages: no market data")
+    reasons: dict[str, int]
+    first_time: str | None
+    last_time: str | None
+    bytes: int
+    sha256: str
+    requested_by: str
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    error: str | None
+
+
+class RunsModel(BaseModel):
+    """Runs, the newest first."""
+
+    runs: list[RunModel]
+    next: str | None
+
+
+def blueprint(settings: IngestionSettings, database: Database) -> APIBlueprint:
+    """The routes of imports and runs."""
+    api = APIBlueprint("imports", __name__, url_prefix="/api/v1/data", abp_tags=[_TAG])
+
+    @api.post(
+        "/imports",
+        summary="Import a DBN file, sent as the body",
+        responses={
+            200: RunModel,
+            202: RunModel,
+            409: ProblemModel,
+            413: ProblemModel,
+            415: ProblemModel,
+            422: ProblemModel,
+        },
+        openapi_extensions={
+            "requestBody": {
+                "required": True,
+                "content": {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}},
+            }
+        },
+    )
+    def import_file(query: ImportQuery) -> Response:
+        _check_request(settings)
+        run_id = uuid4()
+        upload = spool.receive(request.stream, settings.spool_dir, run_id, settings.max_upload_bytes)
+        try:
+            summary = _verified(upload, settings)
+            path = spool.keep(upload)
+        except BaseException:
+            upload.path.unlink(missing_ok=True)
+            raise
+        try:
+            runs.create_run(database, run_id, upload, path, summary, caller().user, settings.batch_records)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        wait = min(max(query.wait, 0.0), settings.max_wait_s) if query.wait == query.wait else 0.0
+        run = runs.wait_for_run(database, run_id, wait)
+        ended = run is not None and run["status"] in ("done", "failed")
+        return Response(
+            json.dumps(run),
+            200 if ended else 202,
+            mimetype="application/json",
+            headers={"Location": f"/api/v1/data/runs/{run_id}"},
+        )
+
+    @api.get("/runs/<uuid:run_id>", summary="One run", responses={200: RunModel, 404: ProblemModel})
+    def get_run(path: RunPath) -> Response:
+        run = runs.get_run(database, path.run_id)
+        if run is None:
+            raise Problem(404, "unknown-run", f"there is no run {path.run_id}", hint="GET /api/v1/data/runs lists them")
+        return Response(json.dumps(run), mimetype="application/json")
+
+    @api.get("/runs", summary="The runs, the newest first", responses={200: RunsModel})
+    def list_runs(query: PageQuery) -> Response:
+        before = decode_cursor(query.cursor, (str, str)) if query.cursor else None
+        rows = runs.list_runs(database, (before[0], before[1]) if before else None, query.limit + 1)
+        page = rows[: query.limit]
+        more = len(rows) > query.limit
+        cursor = encode_cursor([page[-1]["created_at"].isoformat(), str(page[-1]["run_id"])]) if more else None
+        shaped = [runs.shape(row) for row in page]
+        columns = [name for name in RunModel.model_json_schema(by_alias=True)["properties"] if name != "reasons"]
+        return table_response("runs", shaped, columns, {}, cursor)
+
+    return api
+
+
+def _check_request(settings: IngestionSettings) -> None:
+    if settings.market_source == "simulated":
+        raise Problem(
+            409,
+            "simulated-market",
+            "this platform holds a simulated market; real data must not mix with it",
+            hint="start it with MARKET_SOURCE=databento",
+        )
+    if request.mimetype != MEDIA_TYPE:
+        raise Problem(
+            415,
+            "media-type",
+            f"the body must be a DBN file sent as {MEDIA_TYPE}, not {request.mimetype or 'nothing'}",
+            hint=f'curl -X POST --data-binary @FILE -H "Content-Type: {MEDIA_TYPE}" -H "Authorization: Bearer $TOKEN" '
+            '"http://localhost:8000/api/v1/data/imports?wait=60"',
+        )
+    if request.content_encoding:
+        raise Problem(415, "content-encoding", "send the file as it is, without Content-Encoding; .zst is welcome")
+    if request.content_length is not None and request.content_length > settings.max_upload_bytes:
+        raise Problem(413, "too-large", f"the upload is larger than {settings.max_upload_bytes} bytes; split the file")
+
+
+def _verified(upload: spool.Upload, settings: IngestionSettings) -> Summary:
+    try:
+        if upload.size == 0:
+            raise InvalidDbnError("the body is empty")
+        summary = verify(upload.path, max_decompressed_bytes=settings.max_decompressed_bytes)
+    except InvalidDbnError as error:
+        raise Problem(
+            422, "invalid-dbn", f"{error}; nothing was stored", hint="download the file again and compare its size"
+        ) from error
+    schema = summary.header.schema
+    if schema is not None and schema not in SCHEMA_IDS:
+        raise Problem(
+            422,
+            "unsupported-schema",
+            f"records of schema {schema} are not stored here; nothing was stored",
+            extra={"supported": sorted(SCHEMA_IDS)},
+        )
+    if summary.records and not any(schema_of(rtype, schema) for rtype in summary.rtypes):
+        raise Problem(
+            422,
+            "unsupported-schema",
+            f"no record in the file is of a type that is stored here (types {sorted(summary.rtypes)})",
+            extra={"supported": sorted(SCHEMA_IDS)},
+        )
+    return summary

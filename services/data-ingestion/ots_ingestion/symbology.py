@@ -1,0 +1,202 @@
+"""From the vendor's daily instrument ids to our own lasting ones.
+
+An id is resolved by the day of its record, in this order: what the file's own metadata says, definitions and symbol
+mappings inside the file, then what earlier files taught (the table ``vendor_ids``).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from psycopg2.extras import execute_values
+
+from ots_common.database import Connection
+from ots_ingestion.dbn_file import Interval
+from ots_market.prices import UNDEFINED
+from ots_market.symbols import parse_option_symbol
+
+_EPOCH = date(1970, 1, 1)
+_NS_PER_DAY = 86_400_000_000_000
+_UNDEFINED_I32 = 2**31 - 1
+_STANDARD_MULTIPLIER = 100
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What is known of an instrument: a row of ``instruments`` without its id."""
+
+    raw_symbol: str
+    underlying: str
+    expiration: date | None
+    strike: int | None
+    right: str | None
+    multiplier: int | None
+
+
+def contract_of_symbol(raw_symbol: str) -> Contract:
+    """What the symbol alone says: an OSI symbol names its contract, anything else only itself."""
+    option = parse_option_symbol(raw_symbol)
+    if option is None:
+        return Contract(raw_symbol, raw_symbol, None, None, None, None)
+    return Contract(raw_symbol, option.root, option.expiration, option.strike, option.right, _STANDARD_MULTIPLIER)
+
+
+def contracts_of_definitions(records: NDArray[Any]) -> list[Contract]:
+    """The contracts that definition records describe, the last word on each symbol."""
+    latest: dict[str, Contract] = {}
+    for record in records:
+        raw_symbol = record["raw_symbol"].decode()
+        right = record["instrument_class"].decode()
+        strike, expiration = int(record["strike_price"]), int(record["expiration"])
+        if right not in ("C", "P") or strike == UNDEFINED or expiration >= 2**63:
+            latest[raw_symbol] = contract_of_symbol(raw_symbol)
+            continue
+        multiplier = int(record["contract_multiplier"])
+        latest[raw_symbol] = Contract(
+            raw_symbol,
+            record["underlying"].decode() or contract_of_symbol(raw_symbol).underlying,
+            # the vendor's expiration is midnight UTC of the expiry date
+            _EPOCH + timedelta(days=expiration // _NS_PER_DAY),
+            strike,
+            right,
+            _STANDARD_MULTIPLIER if multiplier == _UNDEFINED_I32 else multiplier,
+        )
+    return list(latest.values())
+
+
+class Symbology:
+    """Resolves the vendor ids of one dataset over the batches of one file."""
+
+    def __init__(self, dataset: str, intervals: Iterable[Interval]) -> None:
+        self._dataset = dataset
+        self._by_id: defaultdict[int, list[Interval]] = defaultdict(list)
+        for interval in intervals:
+            self._by_id[interval.vendor_id].append(interval)
+        self._mapped_now: dict[int, str] = {}
+        self._instruments: dict[str, int] = {}
+        self._remembered: set[tuple[int, int]] = set()
+        self._looked_up: dict[tuple[int, int], int | None] = {}
+
+    def learn_mappings(self, records: NDArray[Any]) -> None:
+        """Take in symbol mapping records: each holds for its id until the next one."""
+        for vendor_id, symbol in zip(records["instrument_id"], records["stype_out_symbol"], strict=True):
+            if text := symbol.decode():
+                self._mapped_now[int(vendor_id)] = text
+
+    def learn_definitions(self, connection: Connection, records: NDArray[Any], days: NDArray[np.int64]) -> None:
+        """Take in definition records: they name, describe and date their instruments."""
+        self._save(connection, contracts_of_definitions(records))
+        for vendor_id, symbol, day in zip(records["instrument_id"], records["raw_symbol"], days, strict=True):
+            self._by_id[int(vendor_id)].append(Interval(int(vendor_id), symbol.decode(), int(day), int(day) + 1))
+
+    def resolve(
+        self, connection: Connection, vendor_ids: NDArray[np.int64], days: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Our instrument id of each record, shape (n,); -1 where nothing says what the vendor's id meant that day.
+
+        New instruments and what the file says of vendor ids are stored, in the caller's transaction.
+        """
+        keys = np.stack([vendor_ids, days], axis=1)
+        pairs, inverse = np.unique(keys, axis=0, return_inverse=True)
+        named = [(int(v), int(d), self._symbol(int(v), int(d))) for v, d in pairs]
+        missing = {s.symbol for _, _, s in named if s is not None and s.symbol not in self._instruments}
+        self._save(connection, [contract_of_symbol(symbol) for symbol in sorted(missing)], only_new=True)
+        self._remember(connection, [s for _, _, s in named if s is not None])
+        self._look_up(connection, [(v, d) for v, d, s in named if s is None])
+        ids = [self._instruments[s.symbol] if s is not None else self._looked_up.get((v, d)) for v, d, s in named]
+        return np.array([-1 if i is None else i for i in ids], np.int64)[inverse.ravel()]
+
+    def _symbol(self, vendor_id: int, day: int) -> Interval | None:
+        for interval in self._by_id.get(vendor_id, ()):
+            if interval.starts <= day < interval.ends:
+                return interval
+        if symbol := self._mapped_now.get(vendor_id):
+            return Interval(vendor_id, symbol, day, day + 1)
+        return None
+
+    def _save(self, connection: Connection, contracts: Sequence[Contract], *, only_new: bool = False) -> None:
+        """Store instruments; what a definition says replaces what was guessed from a symbol."""
+        if not contracts:
+            return
+        rows = [
+            (self._dataset, c.raw_symbol, c.underlying, c.expiration, c.strike, c.right, c.multiplier)
+            for c in sorted(contracts, key=lambda c: c.raw_symbol)
+        ]
+        update = (
+            "DO NOTHING"
+            if only_new
+            else """DO UPDATE SET underlying = excluded.underlying, expiration = excluded.expiration,
+                strike = excluded.strike, "right" = excluded."right", multiplier = excluded.multiplier
+            WHERE (i.underlying, i.expiration, i.strike, i."right", i.multiplier)
+                IS DISTINCT FROM
+                (excluded.underlying, excluded.expiration, excluded.strike, excluded."right", excluded.multiplier)"""
+        )
+        symbols = [row[1] for row in rows]
+        with connection.cursor() as cursor:
+            execute_values(
+                cursor,
+                "INSERT INTO instruments AS i"
+                ' (dataset, raw_symbol, underlying, expiration, strike, "right", multiplier)'
+                f" VALUES %s ON CONFLICT (dataset, raw_symbol) {update}",
+                rows,
+                page_size=1000,
+            )
+            cursor.execute(
+                "SELECT raw_symbol, instrument_id FROM instruments WHERE dataset = %s AND raw_symbol = ANY(%s)",
+                (self._dataset, symbols),
+            )
+            self._instruments.update(cursor.fetchall())
+
+    def _remember(self, connection: Connection, intervals: Sequence[Interval]) -> None:
+        new: dict[tuple[int, int], Interval] = {}
+        for interval in sorted(intervals, key=lambda i: i.ends):
+            key = (interval.vendor_id, interval.starts)
+            if key not in self._remembered:
+                new[key] = interval
+        if not new:
+            return
+        rows = sorted(
+            (self._dataset, i.vendor_id, _date(i.starts), _date(i.ends), self._instruments[i.symbol])
+            for i in new.values()
+        )
+        with connection.cursor() as cursor:
+            execute_values(
+                cursor,
+                "INSERT INTO vendor_ids (dataset, vendor_id, starts, ends, instrument_id) VALUES %s"
+                " ON CONFLICT (dataset, vendor_id, starts) DO UPDATE"
+                " SET ends = excluded.ends, instrument_id = excluded.instrument_id"
+                " WHERE (vendor_ids.ends, vendor_ids.instrument_id) <> (excluded.ends, excluded.instrument_id)",
+                rows,
+                page_size=1000,
+            )
+        self._remembered.update(new)
+
+    def _look_up(self, connection: Connection, pairs: Sequence[tuple[int, int]]) -> None:
+        unknown = [pair for pair in pairs if pair not in self._looked_up]
+        if not unknown:
+            return
+        self._looked_up.update(dict.fromkeys(unknown))
+        with connection.cursor() as cursor:
+            found = execute_values(
+                cursor,
+                "SELECT k.vendor_id, k.day, m.instrument_id FROM (VALUES %s) AS k (vendor_id, day)"
+                " JOIN vendor_ids m ON m.dataset = "
+                + cursor.mogrify("%s", (self._dataset,)).decode()
+                + " AND m.vendor_id = k.vendor_id AND m.starts <= date '1970-01-01' + k.day"
+                " AND m.ends > date '1970-01-01' + k.day",
+                unknown,
+                template="(%s::bigint, %s::integer)",
+                page_size=1000,
+                fetch=True,
+            )
+        self._looked_up.update({(vendor_id, day): instrument_id for vendor_id, day, instrument_id in found})
+
+
+def _date(day: int) -> date:
+    return _EPOCH + timedelta(days=min(day, (date.max - _EPOCH).days))
