@@ -1,0 +1,1 @@
+"""Stored market data to indicators, over HTTP."""

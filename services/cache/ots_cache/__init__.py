@@ -1,0 +1,1 @@
+"""Latest prices and shared results, in Redis."""

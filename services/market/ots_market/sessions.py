@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
+from typing import Any
 
 import exchange_calendars
 import numpy as np
@@ -44,6 +45,12 @@ class Sessions:
         return found
 
 
+def _nanoseconds(times: Any) -> NDArray[np.int64]:
+    """Nanoseconds since 1970 of a pandas series of UTC times, whatever its unit."""
+    wall: NDArray[Any] = times.dt.tz_convert(None).to_numpy()
+    return wall.astype("datetime64[ns]").astype(np.int64)
+
+
 @lru_cache(maxsize=1)
 def xnys() -> Sessions:
     """NYSE's sessions from 1990 to three years ahead; made once a process, in about half a second."""
@@ -52,6 +59,6 @@ def xnys() -> Sessions:
     return Sessions(
         name="XNYS",
         dates=calendar.sessions.to_numpy().astype("datetime64[D]"),
-        opens=calendar.opens_nanos,
-        closes=calendar.closes_nanos,
+        opens=_nanoseconds(calendar.schedule["open"]),
+        closes=_nanoseconds(calendar.schedule["close"]),
     )

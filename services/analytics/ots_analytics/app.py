@@ -1,0 +1,37 @@
+"""The analytics service."""
+
+from __future__ import annotations
+
+from flask_openapi3.openapi import OpenAPI
+
+from ots_analytics.routes import indicators
+from ots_analytics.settings import AnalyticsSettings
+from ots_common.database import Database
+from ots_common.service import add_health, create_service
+from ots_market.sessions import xnys
+
+NAME = "analytics"
+
+
+def create_app(settings: AnalyticsSettings | None = None) -> OpenAPI:
+    """The WSGI app, wired from the environment or from ``settings``."""
+    settings = settings or AnalyticsSettings()
+    app = create_service(
+        NAME, settings, title="AI-OTS analytics", description="Indicators of stored bars, as of any moment."
+    )
+    database = Database(
+        settings.database_url.get_secret_value(),
+        application=NAME,
+        size=settings.database_pool_size,
+        wait_s=settings.database_wait_s,
+    )
+    xnys()  # made now, not in the first request
+    add_health(
+        app,
+        NAME,
+        settings,
+        needs={"database": lambda: database.rows("SELECT 1 FROM instruments LIMIT 1")},
+        wants={},
+    )
+    app.register_api(indicators.blueprint(settings, database))
+    return app
