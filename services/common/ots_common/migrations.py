@@ -11,6 +11,8 @@ import hashlib
 import re
 from pathlib import Path
 
+from psycopg2 import sql
+
 from ots_common.database import Connection, connect
 
 _LOCK = 0x4F5453  # "OTS"
@@ -21,13 +23,17 @@ class MigrationError(Exception):
     """The folder and what was applied do not belong together."""
 
 
-def migrate(dsn: str, folder: Path) -> list[str]:
-    """Apply what is missing of ``folder``; the names applied now. Raises :class:`MigrationError`, psycopg2.Error."""
+def migrate(dsn: str, folder: Path, *, role: str) -> list[str]:
+    """Apply what is missing of ``folder`` as ``role``, who will own it; the names applied now.
+
+    Raises :class:`MigrationError`, psycopg2.Error.
+    """
     files = migration_files(folder)
     connection = connect(dsn, application="migrate")
     try:
         connection.autocommit = True
         with connection.cursor() as cursor:
+            cursor.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
             cursor.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))  # held until the connection closes
             cursor.execute(
                 "CREATE TABLE IF NOT EXISTS applied_migrations (name text PRIMARY KEY, sha256 text NOT NULL,"

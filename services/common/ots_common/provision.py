@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 import psycopg2
 from psycopg2 import sql
@@ -60,8 +60,7 @@ def provision(settings: ProvisionSettings) -> list[str]:
             (settings.accounts_database, ACCOUNTS, "accounts"),
         ):
             _prepare_database(_with_database(admin, database), owner, timescale=folder == "market")
-            as_owner = _with_login(_with_database(admin, database), owner, passwords[owner].get_secret_value())
-            applied = migrate(as_owner, settings.migrations_dir / folder)
+            applied = migrate(_with_database(admin, database), settings.migrations_dir / folder, role=owner)
             done += [f"applied {name} to {database}" for name in applied]
         _grant_reading(_with_database(admin, settings.market_database))
     finally:
@@ -143,18 +142,6 @@ def _grant_reading(dsn: str) -> None:
 
 def _with_database(dsn: str, database: str) -> str:
     return urlunsplit(urlsplit(dsn)._replace(path="/" + quote(database)))
-
-
-def _with_login(dsn: str, user: str, password: str) -> str:
-    """The same server as ``user``: over TCP by password; over a Unix socket through the administrator's own mapping."""
-    parts = urlsplit(dsn)
-    query = dict(parse_qsl(parts.query))
-    if not parts.hostname:
-        # a socket's peer is mapped to the administrator only: act as the owner instead of logging in as it
-        query["options"] = f"-c role={user}"
-        return urlunsplit(parts._replace(query=urlencode(query)))
-    host = f"{quote(user)}:{quote(password, safe='')}@{parts.hostname}:{parts.port or 5432}"
-    return urlunsplit(parts._replace(netloc=host))
 
 
 def main() -> int:

@@ -1,0 +1,90 @@
+"""What tests share: a real PostgreSQL and a real Redis of their own, and market files made record by record."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg2
+import pytest
+
+from ots_common.database import Database
+from ots_common.provision import ProvisionSettings, provision
+from ots_native.postgres import PostgresServer
+from ots_native.redis import RedisServer
+from ots_native.settings import Ports
+
+ROOT = Path(__file__).resolve().parent.parent
+REAL_DATA = Path(os.environ.get("OTS_REAL_DATA", ROOT.parent / "shared" / "data" / "real"))
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Real market data, beside the checkout and no part of it."""
+    if not REAL_DATA.is_dir():
+        pytest.skip(f"no real market data at {REAL_DATA} (set OTS_REAL_DATA)")
+    return REAL_DATA
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    """A PostgreSQL server for this session."""
+    server = PostgresServer(tmp_path_factory.mktemp("postgres"), Ports.free().postgres)
+    server.start()
+    yield server
+    server.remove()
+
+
+@pytest.fixture(scope="session")
+def postgres_url(postgres: PostgresServer) -> str:
+    """The superuser's DSN of that server."""
+    return postgres.admin_url
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis server for this session."""
+    server = RedisServer(tmp_path_factory.mktemp("redis"), Ports.free().redis, "test-password")
+    server.start()
+    yield server
+    server.remove()
+
+
+class MarketDatabase:
+    """A freshly provisioned market database: DSNs of its owner and of its reader."""
+
+    def __init__(self, server: PostgresServer, name: str) -> None:
+        self.name = name
+        self.owner = server.url("ots", "owner-password", name)
+        self.reader = server.url("ots_reader", "reader-password", name)
+        self.database = Database(self.owner, application="tests", size=4)
+
+
+@pytest.fixture(scope="module")
+def market(postgres: PostgresServer) -> Iterator[MarketDatabase]:
+    """An empty market database for one test module."""
+    name = f"market_{uuid.uuid4().hex[:8]}"
+    accounts = f"accounts_{uuid.uuid4().hex[:8]}"
+    provision(
+        ProvisionSettings(
+            admin_database_url=postgres.admin_url,
+            market_database=name,
+            accounts_database=accounts,
+            db_password_owner="owner-password",
+            db_password_reader="reader-password",
+            db_password_accounts="accounts-password",
+            migrations_dir=ROOT / "database" / "migrations",
+        )
+    )
+    database = MarketDatabase(postgres, name)
+    yield database
+    database.database.close()
+    with_admin = psycopg2.connect(urlunsplit(urlsplit(postgres.admin_url)))
+    with_admin.autocommit = True
+    with with_admin.cursor() as cursor:
+        for each in (name, accounts):
+            cursor.execute(f'DROP DATABASE "{each}" WITH (FORCE)')
+    with_admin.close()
