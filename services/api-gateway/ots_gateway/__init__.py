@@ -1,0 +1,1 @@
+"""The one door: who are you, may you, then on to a service."""

@@ -16,7 +16,7 @@ _OSI = re.compile(r"^(?P<root>[A-Z0-9]{1,6}) *(?P<date>\d{6})(?P<right>[CP])(?P<
 _STRIKE_UNIT = 1_000_000  # 1e-3 dollars in 1e-9 dollars
 
 # what a path or a query may name: a ticker, or an option as OSI writes it (its spaces may be left out)
-Symbol = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._/-]{0,30}$", strip_whitespace=True)]
+Symbol = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,30}$", strip_whitespace=True)]
 
 
 @dataclass(frozen=True)
