@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 import psycopg2
 import pytest
@@ -63,28 +63,41 @@ class MarketDatabase:
         self.database = Database(self.owner, application="tests", size=4)
 
 
-@pytest.fixture(scope="module")
-def market(postgres: PostgresServer) -> Iterator[MarketDatabase]:
-    """An empty market database for one test module."""
-    name = f"market_{uuid.uuid4().hex[:8]}"
-    accounts = f"accounts_{uuid.uuid4().hex[:8]}"
+@contextmanager
+def provisioned(server: PostgresServer) -> Iterator[tuple[str, str]]:
+    """Fresh market and accounts databases (their names), gone afterwards."""
+    names = (f"market_{uuid.uuid4().hex[:8]}", f"accounts_{uuid.uuid4().hex[:8]}")
     provision(
         ProvisionSettings(
-            admin_database_url=postgres.admin_url,
-            market_database=name,
-            accounts_database=accounts,
+            admin_database_url=server.admin_url,
+            market_database=names[0],
+            accounts_database=names[1],
             db_password_owner="owner-password",
             db_password_reader="reader-password",
             db_password_accounts="accounts-password",
             migrations_dir=ROOT / "database" / "migrations",
         )
     )
-    database = MarketDatabase(postgres, name)
-    yield database
-    database.database.close()
-    with_admin = psycopg2.connect(urlunsplit(urlsplit(postgres.admin_url)))
-    with_admin.autocommit = True
-    with with_admin.cursor() as cursor:
-        for each in (name, accounts):
-            cursor.execute(f'DROP DATABASE "{each}" WITH (FORCE)')
-    with_admin.close()
+    yield names
+    connection = psycopg2.connect(server.admin_url)
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        for name in names:
+            cursor.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    connection.close()
+
+
+@pytest.fixture(scope="module")
+def market(postgres: PostgresServer) -> Iterator[MarketDatabase]:
+    """An empty market database for one test module."""
+    with provisioned(postgres) as (name, _):
+        database = MarketDatabase(postgres, name)
+        yield database
+        database.database.close()
+
+
+@pytest.fixture(scope="session")
+def accounts_url(postgres: PostgresServer) -> Iterator[str]:
+    """The DSN of an accounts database without users."""
+    with provisioned(postgres) as (_, name):
+        yield postgres.url("ots_accounts", "accounts-password", name)

@@ -27,7 +27,7 @@ class Ingestion:
         self.client = create_app(settings).test_client()
 
     def headers(self) -> dict[str, str]:
-        caller = Caller("gateway", "somebody", "operator", "request-0001")
+        caller = Caller("gateway", "user-1", "somebody", "operator", "request-0001")
         return {HEADER: sign_internal_token(caller, "data-ingestion", {"data-ingestion": KEY})}
 
     def get(self, url: str, **headers: str) -> Any:

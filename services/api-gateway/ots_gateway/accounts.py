@@ -1,4 +1,4 @@
-"""Users, and ``python -m ots_gateway.accounts ensure-admin``: the first of them, made when the platform is provisioned."""
+"""Users, and ``python -m ots_gateway.accounts ensure-admin``: the first, made at provisioning."""
 
 from __future__ import annotations
 

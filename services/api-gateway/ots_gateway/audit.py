@@ -28,7 +28,7 @@ def event_of(method: str, path: str, status: int) -> str | None:
 
 
 def record(database: Database, request: Request, request_id: str, user: User | None, status: int, event: str) -> None:
-    """Write a row. The deed is done by then, so a row that cannot be written goes to the log as an error and is counted."""
+    """Write a row. The deed is done by then: a row that cannot be written is logged as an error and counted."""
     row = {
         "request_id": request_id,
         "username": user.username if user else None,

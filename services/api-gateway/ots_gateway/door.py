@@ -9,6 +9,7 @@ from werkzeug.exceptions import NotFound
 
 from ots_common.database import Database
 from ots_common.problems import Problem
+from ots_common.tokens import Caller
 from ots_gateway import audit
 from ots_gateway.access import GATEWAY, Role, Route, routes_at
 from ots_gateway.canonical import canonical_segments
@@ -45,11 +46,11 @@ def install(app: Flask, settings: GatewaySettings, authority: TokenAuthority, pr
         if route.pattern == "/metrics":
             _admit_scraper(settings, authority)
         elif route.role is not None:
-            g.user = _admit(authority, route.role)
+            _admit(authority, route.role)
         if route.service == GATEWAY:
             request.max_content_length = route.body_limit
             return None
-        return _forward(proxy, route, segments, g.user)
+        return _forward(proxy, route, segments)
 
     @app.after_request
     def _audit(response: Response) -> Response:
@@ -61,15 +62,22 @@ def install(app: Flask, settings: GatewaySettings, authority: TokenAuthority, pr
         return response
 
 
-def _forward(proxy: Proxy, route: Route, segments: tuple[str, ...], user: User | None) -> Response:
-    if user is None:
+def _forward(proxy: Proxy, route: Route, segments: tuple[str, ...]) -> Response:
+    caller: Caller | None = g.get("caller")
+    if caller is None:
         raise AssertionError(f"{route.pattern} is forwarded without a role")
-    return proxy.forward(request, route, segments, user, g.request_id, g.traceparent)
+    return proxy.forward(request, route, segments, caller, g.traceparent)
 
 
-def _admit(authority: TokenAuthority, needed: Role) -> User:
-    user = _bearer(authority)
+def remember(user: User) -> None:
+    """Whom the logs, the audit and the services are told about from here on in this request."""
     g.user = user
+    g.caller = Caller(GATEWAY, user.user_id, user.username, user.role.label, g.request_id)
+
+
+def _admit(authority: TokenAuthority, needed: Role) -> None:
+    user = _bearer(authority)
+    remember(user)
     if user.role < needed:
         raise Problem(
             403,
@@ -77,7 +85,6 @@ def _admit(authority: TokenAuthority, needed: Role) -> User:
             f"this needs the role {needed.label}; the token has {user.role.label}",
             hint=f'eval "$(./start-dev.sh token --role {needed.label})"',
         )
-    return user
 
 
 def _admit_scraper(settings: GatewaySettings, authority: TokenAuthority) -> None:

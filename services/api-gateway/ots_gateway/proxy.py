@@ -16,10 +16,9 @@ from urllib3.exceptions import (
 
 from ots_common.problems import Problem
 from ots_common.tokens import HEADER, Caller, sign_internal_token
-from ots_gateway.access import GATEWAY, Route
+from ots_gateway.access import Route
 from ots_gateway.canonical import encode_segments
 from ots_gateway.settings import GatewaySettings
-from ots_gateway.user_tokens import User
 
 log = structlog.get_logger(__name__)
 
@@ -55,8 +54,7 @@ class Proxy:
         request: Request,
         route: Route,
         segments: tuple[str, ...],
-        user: User,
-        request_id: str,
+        caller: Caller,
         traceparent: str | None,
     ) -> Response:
         """The service's answer. Raises a problem: 413, 502, 503 or 504."""
@@ -64,9 +62,8 @@ class Proxy:
         if request.query_string:
             target += "?" + request.query_string.decode("latin-1")
         headers = _request_headers(request, route)
-        caller = Caller(GATEWAY, user.user_id, user.role.label, request_id)
         headers[HEADER] = sign_internal_token(caller, route.service, self._signing_keys)
-        headers["X-Request-ID"] = request_id
+        headers["X-Request-ID"] = caller.request_id
         if traceparent:
             headers["traceparent"] = traceparent
         answer = self._ask(request, route, target, headers)

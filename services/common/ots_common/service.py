@@ -148,7 +148,7 @@ def _create(name: str, settings: ServiceSettings, title: str, description: str) 
                 path=request.path,
                 status=response.status_code,
                 ms=round(seconds * 1000, 2),
-                user=who.user if who else None,
+                user=who.username if who else None,
                 caller=who.service if who else None,
             )
         return response

@@ -25,10 +25,11 @@ class InvalidInternalToken(Exception):
 
 @dataclass(frozen=True)
 class Caller:
-    """Who is asking: the service that calls, and the user it calls for."""
+    """Who is asking: the service that calls, and the user it calls for (a lasting id, and a name to show)."""
 
     service: str
     user: str
+    username: str
     role: str
     request_id: str
 
@@ -43,6 +44,7 @@ def sign_internal_token(caller: Caller, audience: str, signing_keys: Mapping[str
         "iss": caller.service,
         "aud": audience,
         "sub": caller.user,
+        "name": caller.username,
         "role": caller.role,
         "rid": caller.request_id,
         "iat": now,
@@ -69,10 +71,16 @@ def verify_internal_token(token: str, audience: str, accept_keys: Mapping[str, S
             audience=audience,
             issuer=caller,
             leeway=LEEWAY_S,
-            options={"require": ["iss", "aud", "sub", "iat", "exp", "role", "rid"]},
+            options={"require": ["iss", "aud", "sub", "iat", "exp", "name", "role", "rid"]},
         )
     except jwt.PyJWTError as error:
         raise InvalidInternalToken(str(error)) from error
     if claims["exp"] - claims["iat"] > 60:
         raise InvalidInternalToken("lives too long")
-    return Caller(service=caller, user=str(claims["sub"]), role=str(claims["role"]), request_id=str(claims["rid"]))
+    return Caller(
+        service=caller,
+        user=str(claims["sub"]),
+        username=str(claims["name"]),
+        role=str(claims["role"]),
+        request_id=str(claims["rid"]),
+    )

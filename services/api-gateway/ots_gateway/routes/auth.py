@@ -15,6 +15,7 @@ from ots_common.problems import Problem
 from ots_common.schemas import ProblemModel, RequestModel
 from ots_gateway.access import Role
 from ots_gateway.accounts import find_account
+from ots_gateway.door import remember
 from ots_gateway.passwords import PasswordChecker
 from ots_gateway.user_tokens import TokenAuthority, User
 
@@ -66,7 +67,7 @@ def blueprint(database: Database, authority: TokenAuthority, checker: PasswordCh
             raise Problem(401, "login", "no such user, or another password", headers={"WWW-Authenticate": "Bearer"})
         role = Role.named(body.role) if body.role else account.role
         user = User(account.user_id, account.username, role)
-        g.user = user
+        remember(user)
         if role > account.role:
             raise Problem(403, "role", f"{account.username} has the role {account.role.label}, not {role.label}")
         token = {

@@ -112,7 +112,7 @@ def blueprint(settings: IngestionSettings, database: Database) -> APIBlueprint:
                 action.denominator,
                 None if action.amount is None else from_dollars(action.amount),
                 body.source,
-                caller().user,
+                caller().username,
             )
             for action in body.actions
         ]

@@ -102,7 +102,7 @@ def blueprint(settings: IngestionSettings, database: Database) -> APIBlueprint:
             upload.path.unlink(missing_ok=True)
             raise
         try:
-            runs.create_run(database, run_id, upload, path, summary, caller().user, settings.batch_records)
+            runs.create_run(database, run_id, upload, path, summary, caller().username, settings.batch_records)
         except BaseException:
             path.unlink(missing_ok=True)
             raise

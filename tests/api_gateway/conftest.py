@@ -1,0 +1,63 @@
+"""The gateway under test."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import ThreadingHTTPServer
+
+import pytest
+import requests
+
+from gateway_support import ADMIN_PASSWORD, KEYS, METRICS_TOKEN, SEED, Echo, Gateway
+from ots_common.database import Database
+from ots_gateway.accounts import ensure_admin
+from ots_native.settings import Ports
+
+
+@pytest.fixture(scope="session")
+def gateway(accounts_url, tmp_path_factory) -> Iterator[Gateway]:
+    """Two gevent workers under gunicorn; every service is the echo."""
+    upstream = ThreadingHTTPServer(("127.0.0.1", 0), Echo)
+    upstream.daemon_threads = True
+    upstream.state = "ok"  # type: ignore[attr-defined]
+    threading.Thread(target=upstream.serve_forever, daemon=True).start()
+    database = Database(accounts_url, application="tests", size=2)
+    ensure_admin(database, ADMIN_PASSWORD, reset_password=True)
+    port = Ports.free().gateway
+    log = tmp_path_factory.mktemp("gateway") / "gateway.log"
+    environment = {
+        **os.environ,
+        "BIND": f"127.0.0.1:{port}",
+        "WORKERS": "2",
+        "DATABASE_URL": accounts_url,
+        "SIGNING_KEYS": json.dumps(KEYS),
+        "UPSTREAMS": json.dumps(dict.fromkeys(KEYS, f"http://127.0.0.1:{upstream.server_port}")),
+        "JWT_SIGNING_KEY": SEED,
+        "METRICS_TOKEN": METRICS_TOKEN,
+        "PROMETHEUS_MULTIPROC_DIR": str(tmp_path_factory.mktemp("metrics")),
+        "OTS_INSTANCE": "under-test",
+    }
+    command = [sys.executable, "-m", "gunicorn", "--config", "python:ots_gateway.gunicorn_conf"]
+    with log.open("wb") as output:
+        process = subprocess.Popen([*command, "ots_gateway.app:create_app()"], env=environment, stderr=output)
+    running = Gateway(f"http://127.0.0.1:{port}", process.pid, database, upstream)
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            if requests.get(running.url + "/health/live", timeout=1).status_code == 200:
+                break
+        except requests.RequestException:
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+    yield running
+    process.terminate()
+    process.wait(30)
+    upstream.shutdown()
+    database.close()

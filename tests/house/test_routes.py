@@ -1,0 +1,56 @@
+"""Deny by default: every route of every service has a row in the gateway's table, and every row leads somewhere."""
+
+import re
+
+import pytest
+
+from ots_analytics.app import create_app as create_analytics
+from ots_analytics.settings import AnalyticsSettings
+from ots_cache.app import create_app as create_cache
+from ots_cache.settings import CacheSettings
+from ots_common.service import OPEN_ENDPOINTS
+from ots_gateway.access import GATEWAY, ROUTES
+from ots_ingestion.app import create_app as create_ingestion
+from ots_ingestion.settings import IngestionSettings
+
+NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
+DOCUMENTS = "/openapi/"
+
+
+def apps():
+    return {
+        "analytics": create_analytics(AnalyticsSettings(database_url=NOWHERE)),
+        "cache": create_cache(CacheSettings(database_url=NOWHERE)),
+        "data-ingestion": create_ingestion(IngestionSettings(database_url=NOWHERE, spool_dir="/nowhere")),
+    }
+
+
+def declared(app):
+    found = set()
+    for rule in app.url_map.iter_rules():
+        if rule.endpoint in OPEN_ENDPOINTS or rule.rule.startswith(DOCUMENTS) or rule.endpoint == "static":
+            continue
+        pattern = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
+        found |= {(method, pattern) for method in rule.methods - {"HEAD", "OPTIONS"}}
+    return found
+
+
+@pytest.mark.parametrize("service", ["analytics", "cache", "data-ingestion"])
+def test_table_and_service_agree(service):
+    rows = {(route.method, route.pattern) for route in ROUTES if route.service == service}
+    assert declared(apps()[service]) == rows
+
+
+def test_only_what_must_be_is_open_to_anybody():
+    assert {route.pattern for route in ROUTES if route.role is None} == {
+        "/health", "/health/live", "/version", "/metrics", "/api/v1/auth/login",
+    }  # fmt: skip
+    assert all(route.role is not None for route in ROUTES if route.service != GATEWAY)
+
+
+def test_writes_need_more_than_a_viewer():
+    assert all(
+        route.role is not None and route.role.label != "viewer"
+        for route in ROUTES
+        if route.method != "GET" and route.service != GATEWAY
+    )
