@@ -9,6 +9,7 @@ summed up from minutes, which covers the regular session, from that session's cl
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from datetime import datetime
 from enum import IntEnum
 from typing import Any
 
@@ -121,8 +122,8 @@ class _Reader:
         table = _TABLES[timeframe]
         arguments = {
             "id": self.instrument_id,
-            "start": to_datetime(start_ns),
-            "end": to_datetime(end_ns),
+            "start": _at_or_after(start_ns),
+            "end": _at_or_after(end_ns),
             "limit": limit,
         }
         direction = "DESC" if self.newest else "ASC"
@@ -149,6 +150,11 @@ class _Reader:
             )
             first, last = cursor.fetchone() or (None, None)
         return None if first is None or last is None else (int(first), int(last))
+
+
+def _at_or_after(nanoseconds: int) -> datetime:
+    """The first microsecond not before: bars start on whole ones."""
+    return to_datetime(-(-nanoseconds // 1000) * 1000)
 
 
 def _join_publishers(rows: NDArray[Any], timeframe: Timeframe) -> Bars:
