@@ -1,0 +1,1 @@
+"""Runs the whole of AI-OTS on one machine without containers, and keeps it running."""

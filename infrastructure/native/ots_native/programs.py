@@ -1,0 +1,186 @@
+"""The programs of the platform: what each runs, with which environment."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ots_native.account import launch_prefix
+from ots_native.postgres import PostgresServer
+from ots_native.private_files import write_private
+from ots_native.redis import RedisServer
+from ots_native.settings import Settings
+from ots_native.supervision import Program
+
+STORAGE = ("postgres", "redis")
+# package, name among services (as in UPSTREAMS and the internal tokens), database role
+_PACKAGES = {"gateway": "ots_gateway", "cache": "ots_cache", "ingestion": "ots_ingestion", "analytics": "ots_analytics"}
+_AUDIENCES = {"cache": "cache", "ingestion": "data-ingestion", "analytics": "analytics"}
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The secrets that one service shares with its callers and with those it calls."""
+
+    accepts: Mapping[str, str]
+    signs: Mapping[str, str]
+
+
+def _keys(values: Mapping[str, str]) -> dict[str, Keys]:
+    to_cache, to_ingestion = values["KEY_GATEWAY_CACHE"], values["KEY_GATEWAY_INGESTION"]
+    to_analytics, from_analytics = values["KEY_GATEWAY_ANALYTICS"], values["KEY_ANALYTICS_CACHE"]
+    return {
+        "gateway": Keys({}, {"cache": to_cache, "data-ingestion": to_ingestion, "analytics": to_analytics}),
+        "cache": Keys({"gateway": to_cache, "analytics": from_analytics}, {}),
+        "ingestion": Keys({"gateway": to_ingestion}, {}),
+        "analytics": Keys({"gateway": to_analytics}, {"cache": from_analytics}),
+    }
+
+
+class Programs:
+    """Builds the programs of one platform from its settings.
+
+    root: the checkout
+    state: the folder of everything that the platform writes, PostgreSQL's files under root apart
+    """
+
+    def __init__(
+        self, root: Path, state: Path, settings: Settings, postgres: PostgresServer, redis: RedisServer
+    ) -> None:
+        self._root = root
+        self._state = state
+        self._settings = settings
+        self._postgres = postgres
+        self._redis = redis
+        self._keys = _keys(settings.values)
+        self._prometheus = shutil.which("prometheus")
+
+    def all(self) -> list[Program]:
+        """Every program, the storage first. Makes the folders and files that they need."""
+        programs = [
+            Program("postgres", self._postgres.prepare(), priority=10, stop_signal="INT", stop_wait_s=20),
+            Program("redis", self._redis.prepare(), priority=10),
+            *(self._web(name) for name in _PACKAGES),
+            self._worker(),
+        ]
+        if self._prometheus:
+            programs.append(self._prometheus_program(self._prometheus))
+        return programs
+
+    def ports(self) -> dict[str, int]:
+        """Who listens where; Prometheus only where it is installed."""
+        ports = self._settings.ports
+        listening = {"postgres": ports.postgres, "redis": ports.redis}
+        listening |= {name: self._port(name) for name in _PACKAGES}
+        return listening | ({"prometheus": ports.prometheus} if self._prometheus else {})
+
+    def provision_environment(self) -> dict[str, str]:
+        """For `python -m ots_common.provision`."""
+        names = ("DB_PASSWORD_OWNER", "DB_PASSWORD_READER", "DB_PASSWORD_ACCOUNTS")
+        return {
+            "ADMIN_DATABASE_URL": self._postgres.admin_url,
+            "MARKET_DATABASE": self._settings.market_database,
+            "MIGRATIONS_DIR": str(self._root / "database" / "migrations"),
+            **{name: self._settings.values[name] for name in names},
+        }
+
+    def accounts_environment(self) -> dict[str, str]:
+        """For `python -m ots_gateway.accounts`."""
+        return {**self._web_environment("gateway"), "ADMIN_PASSWORD": self._settings.values["ADMIN_PASSWORD"]}
+
+    def _web(self, name: str) -> Program:
+        package = _PACKAGES[name]
+        server = ["-m", "gunicorn", "--config", f"python:{package}.gunicorn_conf", f"{package}.app:create_app()"]
+        return Program(name, [*_python(), *server], self._state, self._web_environment(name))
+
+    def _worker(self) -> Program:
+        environment = {**self._environment("ingestion"), "PROMETHEUS_MULTIPROC_DIR": self._metrics("ingestion-worker")}
+        return Program("ingestion-worker", [*_python(), "-m", "ots_ingestion", "worker"], self._state, environment)
+
+    def _web_environment(self, name: str) -> dict[str, str]:
+        bind = {"BIND": f"127.0.0.1:{self._port(name)}", "WORKERS": self._settings.values["WORKERS"]}
+        return {**self._environment(name), **bind}
+
+    def _environment(self, name: str) -> dict[str, str]:
+        values = self._settings.values
+        environment = {
+            "OTS_ENVIRONMENT": "development",
+            "OTS_INSTANCE": self._settings.instance,
+            "MARKET_SOURCE": self._settings.market_source,
+            "LOG_FORMAT": values["LOG_FORMAT"],
+            "LOG_LEVEL": values["LOG_LEVEL"],
+            "PROMETHEUS_MULTIPROC_DIR": self._metrics(name),
+            "REDIS_URL": self._redis.url,
+            "DATABASE_URL": self._database_url(name),
+            "ACCEPT_KEYS": _compact(self._keys[name].accepts),
+            "SIGNING_KEYS": _compact(self._keys[name].signs),
+        }
+        if name == "gateway":
+            environment["UPSTREAMS"] = _compact(
+                {audience: f"http://127.0.0.1:{self._port(service)}" for service, audience in _AUDIENCES.items()}
+            )
+            environment |= {secret: values[secret] for secret in ("JWT_SIGNING_KEY", "METRICS_TOKEN")}
+        if name == "ingestion":
+            environment["SPOOL_DIR"] = str(self._folder("spool"))
+            if values["DATABENTO_API_KEY"]:
+                environment["DATABENTO_API_KEY"] = values["DATABENTO_API_KEY"]
+        return environment
+
+    def _database_url(self, name: str) -> str:
+        values, market = self._settings.values, self._settings.market_database
+        if name == "gateway":
+            return self._postgres.url("ots_accounts", values["DB_PASSWORD_ACCOUNTS"], "ots_accounts")
+        if name == "ingestion":
+            return self._postgres.url("ots", values["DB_PASSWORD_OWNER"], market)
+        return self._postgres.url("ots_reader", values["DB_PASSWORD_READER"], market)
+
+    def _prometheus_program(self, binary: str) -> Program:
+        folder = self._folder("prometheus")
+        write_private(folder / "gateway-token", self._settings.values["METRICS_TOKEN"])
+        write_private(folder / "prometheus.yml", self._prometheus_configuration(folder))
+        flags = {
+            "config.file": folder / "prometheus.yml",
+            "storage.tsdb.path": folder / "data",
+            "storage.tsdb.retention.time": "7d",
+            "web.listen-address": f"127.0.0.1:{self._settings.ports.prometheus}",
+        }
+        command = [binary, *(f"--{name}={value}" for name, value in flags.items())]
+        return Program("prometheus", [*launch_prefix("TERM"), *command], folder)
+
+    def _prometheus_configuration(self, folder: Path) -> str:
+        """Prometheus reads YAML, of which JSON is a part."""
+        jobs = [
+            {
+                "job_name": name,
+                "static_configs": [{"targets": [f"127.0.0.1:{self._port(name)}"], "labels": {"service": name}}],
+                **({"authorization": {"credentials_file": str(folder / "gateway-token")}} if name == "gateway" else {}),
+            }
+            for name in _PACKAGES
+        ]
+        rules = [str(self._root / "monitoring" / "prometheus" / "rules" / "*.yml")]
+        return json.dumps({"global": {"scrape_interval": "15s"}, "rule_files": rules, "scrape_configs": jobs}, indent=1)
+
+    def _port(self, name: str) -> int:
+        port: int = getattr(self._settings.ports, name)
+        return port
+
+    def _metrics(self, name: str) -> str:
+        return str(self._folder("metrics", name))
+
+    def _folder(self, *parts: str) -> Path:
+        folder = self._state.joinpath(*parts)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return folder
+
+
+def _python() -> list[str]:
+    """This very Python, deaf to PYTHON* variables, that ends at once when supervisord does."""
+    return [*launch_prefix("KILL"), sys.executable, "-I"]
+
+
+def _compact(value: Mapping[str, str]) -> str:
+    return json.dumps(value, separators=(",", ":"))

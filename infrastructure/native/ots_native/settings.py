@@ -1,0 +1,139 @@
+"""What one platform runs with: ports, secrets, choices, and the record of them that later commands follow."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import socket
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from ots_native.env_file import SECRETS
+from ots_native.errors import NativeError
+from ots_native.private_files import write_private
+
+# optional settings, with what holds when nobody names them
+OPTIONS = {
+    "DATABENTO_API_KEY": "",
+    "LOG_FORMAT": "console",
+    "LOG_LEVEL": "INFO",
+    "OTS_POSTGRES_BIN": "",
+    "OTS_POSTGRES_USER": "",
+    "WORKERS": "2",
+}
+DATABASES = {"databento": "ots", "simulated": "ots_sim"}
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Where everything listens, on 127.0.0.1."""
+
+    gateway: int = 8000
+    cache: int = 8001
+    ingestion: int = 8002
+    analytics: int = 8003
+    postgres: int = 15432
+    redis: int = 16379
+    prometheus: int = 9090
+
+    @classmethod
+    def free(cls) -> Ports:
+        """Ports that nobody uses, below those that the kernel gives to outgoing connections."""
+        chosen: list[int] = []
+        with contextlib.ExitStack() as held:
+            while len(chosen) < len(fields(cls)):
+                port = random.randrange(20_000, 32_000)  # noqa: S311 - not a secret
+                listener = held.enter_context(socket.socket())
+                with contextlib.suppress(OSError):
+                    listener.bind(("127.0.0.1", port))
+                    chosen.append(port)
+        return cls(*chosen)
+
+    @classmethod
+    def variable(cls, name: str) -> str:
+        """The setting of a port: OTS_PORT_GATEWAY for `gateway`."""
+        return f"OTS_PORT_{name.upper()}"
+
+    @classmethod
+    def of(cls, values: Mapping[str, str]) -> Ports:
+        """From OTS_PORT_* in `values`. Raises NativeError for what is no port, and for one port given twice."""
+        numbers: dict[str, int] = {}
+        for field in fields(cls):
+            value = values.get(cls.variable(field.name)) or str(field.default)
+            if not value.isdecimal() or not 0 < int(value) < 65_536:
+                raise NativeError(f"{cls.variable(field.name)}={value} is not a port (1 to 65535).")
+            numbers[field.name] = int(value)
+        if len(set(numbers.values())) < len(numbers):
+            raise NativeError(f"Two of the OTS_PORT_ settings are the same port: {numbers}.")
+        return cls(**numbers)
+
+    def as_values(self) -> dict[str, str]:
+        """As OTS_PORT_* settings."""
+        return {self.variable(name): str(port) for name, port in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything decided: `values` holds every secret and every option by its name in `.env`."""
+
+    instance: str
+    market_source: str
+    ports: Ports
+    values: Mapping[str, str]
+
+    @property
+    def market_database(self) -> str:
+        """Real and invented prices never share one."""
+        return DATABASES[self.market_source]
+
+    def save(self, path: Path) -> None:
+        """Write the record, mode 600."""
+        write_private(path, json.dumps(asdict(self), indent=1))
+
+    @classmethod
+    def load(cls, path: Path) -> Settings | None:
+        """The record of the last `up`; None when there was none, or it is of no use any more."""
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            return cls(record["instance"], record["market_source"], Ports(**record["ports"]), record["values"])
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None
+
+    def changed_from(self, earlier: Settings) -> list[str]:
+        """The names of the settings that differ."""
+        mine, theirs = self._flat(), earlier._flat()
+        return sorted(name for name in {*mine, *theirs} if mine.get(name) != theirs.get(name))
+
+    def _flat(self) -> dict[str, str]:
+        return {**self.values, **self.ports.as_values(), "MARKET_SOURCE": self.market_source}
+
+
+def resolve(given: Mapping[str, str], recorded: Settings | None, *, running: bool) -> Settings:
+    """Decide every setting: what is `given`, else what the last `up` recorded, else the default.
+
+    The market source and the ports are kept until `reset`, the other options only while the platform runs.
+    Raises NativeError for a value that cannot be.
+    """
+    earlier = recorded._flat() if recorded else {}
+    kept = {"MARKET_SOURCE", *Ports().as_values()} | (set(OPTIONS) if running else set())
+    values = {name: value for name, value in earlier.items() if name in kept and value}
+    values.update({name: value for name, value in given.items() if value})
+    secrets = {name: values[name] for name in SECRETS}
+    options = {name: values.get(name, default) for name, default in OPTIONS.items()}
+    return Settings(
+        instance=recorded.instance if recorded else uuid.uuid4().hex[:12],
+        market_source=_market_source(values.get("MARKET_SOURCE", "databento")),
+        ports=Ports.of(values),
+        values={**secrets, **options},
+    )
+
+
+def _market_source(value: str) -> str:
+    if value == "simulated":
+        raise NativeError("MARKET_SOURCE=simulated: there is no simulator yet; use `databento`, the default.")
+    if value not in DATABASES:
+        raise NativeError(f"MARKET_SOURCE={value}: it is `databento` or `simulated`.")
+    return value

@@ -1,0 +1,168 @@
+#!/usr/bin/env bash
+# Runs AI-OTS on this machine: under Docker Compose when an engine answers, else natively. `./start-dev.sh help` tells more.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+mode_file="$root/.ots/mode"
+services="gateway cache ingestion ingestion-worker analytics postgres redis prometheus"
+
+usage() {
+  cat <<'END'
+./start-dev.sh [--native | --compose] [COMMAND]
+
+  up                    start everything (the default)
+  down                  stop everything; the data stay
+  status                what runs; exit code 0 only if all does
+  logs [SERVICE] [-f]   the last 100 lines; -f goes on
+  token [--role ROLE]   log in as admin and print `export TOKEN=...`; ROLE is viewer, trader (default), operator or admin
+  reset                 stop everything and delete the development data, the database included
+  help                  this text
+
+  --native              without containers, also where Docker is (OTS_NATIVE=1 does the same)
+  --compose             with Docker Compose
+
+Later commands follow the way chosen at `up`. Settings come from the environment, then from .env (.env.example explains them).
+END
+}
+
+fail() { echo "start-dev.sh: $*" >&2; exit 1; }
+
+docker_answers() { command -v docker >/dev/null 2>&1 && docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1; }
+
+# the flag, else for later commands what `up` recorded, else what this machine offers
+choose_mode() {
+  if [ -n "$mode" ]; then return; fi
+  if [ "$command" != up ] && [ -r "$mode_file" ]; then mode=$(cat "$mode_file"); return; fi
+  if [ "${OTS_NATIVE:-}" = 1 ]; then mode=native; return; fi
+  if docker_answers; then mode=compose; else mode=native; fi
+}
+
+record_mode() {
+  [ -d "$root/.ots" ] || mkdir -m 700 "$root/.ots" || fail "cannot write in $root"
+  echo "$mode" >"$mode_file" || fail "$root/.ots belongs to another user: run this as that user"
+}
+
+# --- natively ---
+
+native() {
+  if [ "$command" = up ] || [ ! -e "$root/.venv/.ots-installed" ]; then
+    bash "$root/infrastructure/native/install.sh" "$root/infrastructure/native/requirements.txt" >&2
+  fi
+  exec "$root/.venv/bin/python" -I -m ots_native --root "$root" "$command" "$@"
+}
+
+# --- Docker Compose ---
+
+compose() { docker compose --project-directory "$root" "$@"; }
+
+# a Python of any age makes .env; where there is none, a container's does
+make_env_file() {
+  local script=infrastructure/native/ots_native/env_file.py
+  if command -v python3 >/dev/null 2>&1; then
+    python3 -I "$root/$script" "$root/.env"
+  else
+    docker run --rm --user "$(id -u):$(id -g)" -v "$root:/checkout" python:3.12-slim \
+      python -I "/checkout/$script" /checkout/.env
+  fi
+}
+
+setting() { # setting NAME DEFAULT: from the environment, else from .env, else the default
+  local value="${!1:-}"
+  if [ -z "$value" ] && [ -r "$root/.env" ]; then value=$(sed -n "s/^$1=//p" "$root/.env" | tail -n 1); fi
+  echo "${value:-$2}"
+}
+
+gateway_url() { echo "http://localhost:$(setting OTS_PORT_GATEWAY 8000)"; }
+
+compose_up() {
+  make_env_file
+  echo "Building and starting the containers; the first time takes some minutes."
+  compose up -d --build --wait || fail "not everything came up; ./start-dev.sh status and ./start-dev.sh logs tell more."
+  local url; url=$(gateway_url)
+  cat <<END
+
+AI-OTS is running. Market source: $(setting MARKET_SOURCE databento).
+
+  API         $url/api/v1
+  Health      $url/health
+  Prometheus  http://localhost:$(setting OTS_PORT_PROMETHEUS 9090)
+  Grafana     docker compose --profile grafana up -d
+
+Next:
+  eval "\$(./start-dev.sh token --role operator)"
+  curl -fsS $url/health
+  curl -fsS -H "Authorization: Bearer \$TOKEN" $url/api/v1/data/runs
+END
+}
+
+compose_status() {
+  compose ps --all
+  local running service all_run=0
+  running=$(compose ps --services --status running)
+  for service in $services; do
+    if ! grep -qx "$service" <<<"$running"; then echo "$service does not run" >&2; all_run=1; fi
+  done
+  curl -fsS "$(gateway_url)/health" || all_run=1
+  echo
+  return "$all_run"
+}
+
+compose_token() {
+  local role=trader answer token
+  while [ $# -gt 0 ]; do
+    case $1 in
+      --role) [ $# -gt 1 ] || fail "--role needs a role"; role=$2; shift 2 ;;
+      --role=*) role=${1#--role=}; shift ;;
+      *) fail "token does not know $1" ;;
+    esac
+  done
+  case $role in viewer | trader | operator | admin) ;; *) fail "there is no role $role" ;; esac
+  # the password goes through curl's standard input: a command line can be seen by everybody
+  answer=$(printf '{"username":"admin","password":"%s","role":"%s"}' "$(setting ADMIN_PASSWORD '')" "$role" |
+    curl -fsS -H 'Content-Type: application/json' --data-binary @- "$(gateway_url)/api/v1/auth/login") ||
+    fail "the gateway gave no token"
+  token=$(sed -n 's/.*"access_token" *: *"\([A-Za-z0-9._~+\/=-]*\)".*/\1/p' <<<"$answer")
+  [ -n "$token" ] || fail "the gateway gave no token"
+  echo "export TOKEN=$token"
+}
+
+in_compose() {
+  command -v docker >/dev/null 2>&1 || fail "there is no docker; ./start-dev.sh --native needs none."
+  case $command in
+    up) compose_up ;;
+    down) compose --profile grafana down ;;
+    status) compose_status ;;
+    logs) compose logs --tail 100 "$@" ;;
+    token) compose_token "$@" ;;
+    reset) compose --profile grafana down -v && rm -f "$mode_file" && echo "Deleted the containers and their volumes." ;;
+  esac
+}
+
+command=
+mode=
+while [ $# -gt 0 ]; do
+  case $1 in
+    --native) mode=native ;;
+    --compose) mode=compose ;;
+    -h | --help | help) usage; exit 0 ;;
+    up | down | status | logs | token | reset) command=$1; shift; break ;;
+    *) usage >&2; fail "unknown: $1" ;;
+  esac
+  shift
+done
+command=${command:-up}
+
+# the flags are understood behind the command too
+arguments=()
+for argument in "$@"; do
+  case $argument in
+    --native) mode=native ;;
+    --compose) mode=compose ;;
+    *) arguments+=("$argument") ;;
+  esac
+done
+
+choose_mode
+if [ "$command" = up ]; then record_mode; fi
+# bash 3.2 calls an empty array unset
+if [ "$mode" = compose ]; then in_compose ${arguments[@]+"${arguments[@]}"}; else native ${arguments[@]+"${arguments[@]}"}; fi

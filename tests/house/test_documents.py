@@ -1,0 +1,31 @@
+"""What is written down is true: the reference is current, links lead somewhere, variables are explained."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/**/*.md")])
+
+
+def test_the_api_reference_is_current():
+    command = [sys.executable, "docs/generate_api_reference.py", "--check"]
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == 0, "run docs/generate_api_reference.py"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)
+def test_links_lead_somewhere(document):
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", document.read_text()):
+        if "://" not in target:
+            assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)
+def test_paths_in_documents_exist(document):
+    for path in re.findall(
+        r"`((?:services|database|infrastructure|monitoring|tests|docs)/[\w./-]+)`", document.read_text()
+    ):
+        assert (ROOT / path).exists(), f"{document.name}: {path}"
