@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs AI-OTS on this machine: under Docker Compose when an engine answers, else natively. `./start-dev.sh help` tells more.
+# Runs AI-OTS on this machine: under Docker Compose when an engine answers, else natively. See ./start-dev.sh help.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -14,20 +14,22 @@ usage() {
   down                  stop everything; the data stay
   status                what runs; exit code 0 only if all does
   logs [SERVICE] [-f]   the last 100 lines; -f goes on
-  token [--role ROLE]   log in as admin and print `export TOKEN=...`; ROLE is viewer, trader (default), operator or admin
+  token [--role ROLE]   log in as admin, print `export TOKEN=...`; ROLE: viewer, trader (default), operator or admin
   reset                 stop everything and delete the development data, the database included
   help                  this text
 
   --native              without containers, also where Docker is (OTS_NATIVE=1 does the same)
   --compose             with Docker Compose
 
-Later commands follow the way chosen at `up`. Settings come from the environment, then from .env (.env.example explains them).
+Later commands follow the way chosen at `up`. Settings: the environment, then .env (.env.example explains them).
 END
 }
 
 fail() { echo "start-dev.sh: $*" >&2; exit 1; }
 
-docker_answers() { command -v docker >/dev/null 2>&1 && docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1; }
+docker_answers() {
+  command -v docker >/dev/null 2>&1 && docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1
+}
 
 # the flag, else for later commands what `up` recorded, else what this machine offers
 choose_mode() {
@@ -77,7 +79,7 @@ gateway_url() { echo "http://localhost:$(setting OTS_PORT_GATEWAY 8000)"; }
 compose_up() {
   make_env_file
   echo "Building and starting the containers; the first time takes some minutes."
-  compose up -d --build --wait || fail "not everything came up; ./start-dev.sh status and ./start-dev.sh logs tell more."
+  compose up -d --build --wait || fail "not everything came up; see ./start-dev.sh status and logs."
   local url; url=$(gateway_url)
   cat <<END
 
@@ -134,7 +136,11 @@ in_compose() {
     status) compose_status ;;
     logs) compose logs --tail 100 "$@" ;;
     token) compose_token "$@" ;;
-    reset) compose --profile grafana down -v && rm -f "$mode_file" && echo "Deleted the containers and their volumes." ;;
+    reset)
+      compose --profile grafana down -v
+      rm -f "$mode_file"
+      echo "Deleted the containers and their volumes."
+      ;;
   esac
 }
 
@@ -165,4 +171,5 @@ done
 choose_mode
 if [ "$command" = up ]; then record_mode; fi
 # bash 3.2 calls an empty array unset
-if [ "$mode" = compose ]; then in_compose ${arguments[@]+"${arguments[@]}"}; else native ${arguments[@]+"${arguments[@]}"}; fi
+set -- ${arguments[@]+"${arguments[@]}"}
+if [ "$mode" = compose ]; then in_compose "$@"; else native "$@"; fi

@@ -16,8 +16,8 @@ from ots_common.provision import ProvisionSettings, provision
 from ots_native.postgres import PostgresServer
 from ots_native.redis import RedisServer
 from ots_native.settings import Ports
+from places import MIGRATIONS, ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 REAL_DATA = Path(os.environ.get("OTS_REAL_DATA", ROOT.parent / "shared" / "data" / "real"))
 
 
@@ -75,7 +75,7 @@ def provisioned(server: PostgresServer) -> Iterator[tuple[str, str]]:
             db_password_owner="owner-password",
             db_password_reader="reader-password",
             db_password_accounts="accounts-password",
-            migrations_dir=ROOT / "database" / "migrations",
+            migrations_dir=MIGRATIONS,
         )
     )
     yield names

@@ -18,7 +18,7 @@ for python in ${OTS_PYTHON:+"$OTS_PYTHON"} python3.12 python3.11 python3.13 pyth
 done
 
 if [ -n "$without_venv" ]; then
-  echo "install.sh: $without_venv cannot make a virtual environment (no venv or ensurepip); on Debian and Ubuntu: apt install python3-venv" >&2
+  echo "install.sh: $without_venv has no venv or ensurepip; on Debian and Ubuntu: apt install python3-venv" >&2
 else
   echo "install.sh: needs Python 3.11, 3.12 or 3.13 on PATH (or OTS_PYTHON=/path/to/python3.12)." >&2
 fi

@@ -97,6 +97,9 @@ def test_one_sided_and_crossed_quotes_are_kept_as_they_are(ingestion):
     ingestion.imported(dbn_file(Schema.CBBO_1M, records, symbols=symbols, dataset="OPRA.PILLAR"))
     quotes = ingestion.get("/quotes/TSTQ240315C00100000").json["quotes"]
     assert [(q["bid"], q["ask"]) for q in quotes] == [(None, 2.0), (1.5, None), (3.0, 2.0)]
+    page = ingestion.get("/quotes/TSTQ240315C00100000?limit=2").json
+    assert " " not in page["next"]
+    assert [q["bid"] for q in ingestion.get(page["next"].removeprefix("/api/v1/data")).json["quotes"]] == [3.0]
     contract = ingestion.get("/instruments?underlying=TSTQ").json["instruments"][0]
     assert (contract["expiration"], contract["strike"], contract["right"]) == ("2024-03-15", 100.0, "C")
 

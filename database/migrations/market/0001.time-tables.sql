@@ -81,9 +81,10 @@ BEGIN
         CONTINUE WHEN v_entry.flavour <> 'native';
         v_part := format('%s_p%s', p_table, to_char(v_start AT TIME ZONE 'UTC', 'YYYYMMDD'));
         CONTINUE WHEN to_regclass(quote_ident(v_part)) IS NOT NULL;
-        -- one maker of partitions at a time; whoever waited looks again
+        -- one maker of partitions at a time; whoever waited looks again, in pg_class itself: to_regclass would answer from
+        -- this session's cache, which waiting for an advisory lock does not refresh
         PERFORM pg_advisory_xact_lock(hashtext('open_chunks'));
-        CONTINUE WHEN to_regclass(quote_ident(v_part)) IS NOT NULL;
+        CONTINUE WHEN EXISTS (SELECT FROM pg_class WHERE relname = v_part AND relnamespace = current_schema()::regnamespace);
         -- made apart and attached: that locks the parent less than CREATE ... PARTITION OF, so readers go on
         EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)', v_part, p_table);
         EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', p_table, v_part, v_start, v_start + v_entry.chunk);

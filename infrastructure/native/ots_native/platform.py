@@ -121,7 +121,7 @@ class Platform:
             settings = resolve(self._given(), Settings.load(self._record), running=running)
             programs = Programs(self.root, self.state, settings, self.postgres(settings), self.redis(settings))
             if running and self._must_restart(settings, programs):
-                self.supervisor.stop()
+                self.supervisor.stop(last=STORAGE)
                 running = False
             if not running:
                 end_processes(self.state, self.supervisor.data_folders)
@@ -305,7 +305,7 @@ Next:
             return
         with self._alone():
             was_running = self.supervisor.answers()
-            self.supervisor.stop()
+            self.supervisor.stop(last=STORAGE)
         self._say("Stopped; the data stay." if was_running else "Nothing runs.")
 
     def status(self) -> Status:
@@ -370,7 +370,7 @@ Next:
         if not (self.state / _MARKER).exists() and {entry.name for entry in self.state.iterdir()} - _EARLY_FILES:
             raise NativeError(f"{self.state} was not made by AI-OTS; nothing was deleted.")
         with self._alone():
-            self.supervisor.stop()
+            self.supervisor.stop(last=STORAGE)
             home = home_for(self.state / "postgres")
             deleted = [path for path in dict.fromkeys((home, self.state)) if path.exists()]
             settings = Settings.load(self._record)

@@ -28,6 +28,7 @@ from ots_native.processes import MARK, end_processes
 
 GUARD = "guard"
 _SOCKET = "supervisor.sock"
+_NO_ANSWER = (OSError, http.client.HTTPException, xmlrpc.client.Error)
 # what programs inherit of the environment that `up` was called with; nothing else leaks in
 _INHERITED = re.compile(
     r"PATH|HOME|USER|LOGNAME|LANG|LC_\w+|TZ|TMPDIR|\w+_proxy|\w+_PROXY|SSL_CERT_\w+|REQUESTS_CA_BUNDLE|LD_LIBRARY_PATH"
@@ -203,10 +204,10 @@ class Supervisor:
         return {"PATH": os.defpath, **inherited, MARK: str(self.folder)}
 
     def answers(self) -> bool:
-        """Whether our supervisord runs."""
+        """Whether our supervisord runs, and is not about to end."""
         try:
             self._rpc().supervisor.getState()
-        except (OSError, http.client.HTTPException, xmlrpc.client.Error):
+        except _NO_ANSWER:
             return False
         return True
 
@@ -218,7 +219,7 @@ class Supervisor:
         """Every program but the guard; empty when supervisord does not run."""
         try:
             found: Any = self._rpc().supervisor.getAllProcessInfo()
-        except (OSError, http.client.HTTPException, xmlrpc.client.Error):
+        except _NO_ANSWER:
             return []
         return [_state(entry) for entry in found if entry["name"] != GUARD]
 
@@ -238,13 +239,22 @@ class Supervisor:
         """Give those another chance that supervisord has given up."""
         self.start_programs({state.name for state in self.states() if state.state == "FATAL"})
 
-    def stop(self, timeout_s: float = 30.0) -> None:
-        """Stop everything and return when no process is left, those of a killed supervisord included."""
+    def stop(self, last: Collection[str] = (), timeout_s: float = 30.0) -> None:
+        """Stop everything and return when no process is left, those of a killed supervisord included.
+
+        All programs stop together, those named `last` after them.
+        """
         if self.folder.exists():
             self._stopping.touch()
-        with contextlib.suppress(OSError, http.client.HTTPException, xmlrpc.client.Error):
+        with contextlib.suppress(*_NO_ANSWER):
+            for state in self.states():
+                # supervisord by itself would wait for each before it asks the next
+                if state.pid and state.name not in last:
+                    self._rpc().supervisor.stopProcess(state.name, False)
             self._rpc().supervisor.shutdown()
-            self._wait_until_silent(timeout_s)
+        deadline = time.monotonic() + timeout_s
+        while self._listens() and time.monotonic() < deadline:
+            time.sleep(0.1)
         end_processes(self.folder, self.data_folders)
 
     def remove_socket(self) -> None:
@@ -253,10 +263,9 @@ class Supervisor:
         if self._socket.parent != self.folder:
             shutil.rmtree(self._socket.parent, ignore_errors=True)
 
-    def _wait_until_silent(self, timeout_s: float) -> None:
-        deadline = time.monotonic() + timeout_s
-        while self.answers() and time.monotonic() < deadline:
-            time.sleep(0.1)
+    def _listens(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as client:
+            return client.connect_ex(str(self._socket)) == 0
 
     def _rpc(self) -> xmlrpc.client.ServerProxy:
         return xmlrpc.client.ServerProxy("http://localhost/RPC2", transport=_UnixTransport(self._socket))

@@ -107,7 +107,10 @@ def from_validation(error: ValidationError) -> Problem:
     for item in error.errors(include_url=False, include_context=False, include_input=False):
         location = [str(part) for part in item["loc"]]
         room = _room(location[0] if location else "")
-        errors.append(FieldError("#/" + "/".join([room, *location]), item["msg"]))
+        detail = item["msg"].removeprefix("Value error, ")
+        if not location and item["type"] in ("model_type", "model_attributes_type"):
+            detail = "must be a JSON object, sent with Content-Type: application/json"
+        errors.append(FieldError("#/" + "/".join([room, *location]), detail))
     names = ", ".join(e.pointer.split("/", 2)[-1] for e in errors)
     return Problem(422, "invalid-input", f"not valid: {names}", errors=errors)
 

@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from flask import Response, json, request
 
@@ -46,4 +46,4 @@ def table_response(
 def next_url(cursor: str) -> str:
     """This request's own URL (path and query) with ``cursor`` in it."""
     arguments = [(k, v) for k, v in request.args.items(multi=True) if k != "cursor"]
-    return f"{request.path}?{urlencode([*arguments, ('cursor', cursor)])}"
+    return f"{quote(request.path)}?{urlencode([*arguments, ('cursor', cursor)])}"
