@@ -24,16 +24,16 @@ def time_tables(request, postgres):
         admin = os.environ.get("OTS_TEST_TIMESCALE_URL", "")
         if not admin:
             pytest.skip("no server with TimescaleDB (set OTS_TEST_TIMESCALE_URL)")
-        licence = Database(admin, application="tests", size=1).rows(
-            "SELECT current_setting('timescaledb.license', true)"
-        )
-        if licence[0][0] != ("timescale" if request.param == "timescale" else "apache"):
-            pytest.skip(f"that server runs TimescaleDB under another licence: {licence[0][0]}")
+        server = Database(admin, application="tests", size=1)
+        licence = server.rows("SELECT current_setting('timescaledb.license', true)")[0][0]
+        if licence != ("timescale" if request.param == "timescale" else "apache"):
+            pytest.skip(f"that server runs TimescaleDB under another licence: {licence}")
     names = [f"{part}_{uuid.uuid4().hex[:8]}" for part in ("market", "accounts")]
     provision(
         ProvisionSettings(
-            admin_database_url=admin, market_database=names[0], accounts_database=names[1], db_password_owner="owner-password",
-            db_password_reader="reader-password", db_password_accounts="accounts-password", migrations_dir=MIGRATIONS,
+            admin_database_url=admin, market_database=names[0], accounts_database=names[1],
+            db_password_owner="owner-password", db_password_reader="reader-password",
+            db_password_accounts="accounts-password", migrations_dir=MIGRATIONS,
         )
     )  # fmt: skip
     parts = urlsplit(admin)
