@@ -94,11 +94,16 @@ def read_bars(
 ) -> Bars:
     """At most ``limit`` bars that start in [start, end) and were known at ``as_of``: the newest, or else the oldest."""
     with database.connection() as connection:
-        read = _Reader(connection, instrument_id, start_ns, end_ns, limit, newest)
+        # bounded here already: of the newest bars of all, none might have been known then
+        known_end_ns = min(end_ns, as_of_ns - timeframe.nanoseconds + 1)
+        read = _Reader(connection, instrument_id, start_ns, known_end_ns, limit, newest)
         if timeframe is Timeframe.M1:
             bars = read.stored(timeframe, limit)
         elif timeframe is Timeframe.D1:
-            bars = _prefer(read.stored(timeframe, limit), lambda vendor: _days_from_minutes(read, vendor, sessions))
+            whole = replace(read, end_ns=end_ns)
+            bars = _prefer(
+                read.stored(timeframe, limit), lambda vendor: _days_from_minutes(whole, vendor, sessions, as_of_ns)
+            )
         elif timeframe is Timeframe.H1:
             bars = _prefer(read.stored(timeframe, limit), lambda _: _intervals_from_minutes(read, timeframe))
         else:
@@ -240,16 +245,15 @@ def sum_minutes(minutes: Bars, timeframe: Timeframe) -> Bars:
     )
 
 
-def _days_from_minutes(read: _Reader, vendor: Bars, sessions: Sessions) -> Bars:
+def _days_from_minutes(read: _Reader, vendor: Bars, sessions: Sessions, as_of_ns: int) -> Bars:
     empty = vendor.take(slice(0))
     span = read.minutes_span()
     if span is None:
         return empty
     stamps = sessions.dates.astype("datetime64[ns]").astype(np.int64)
-    within = (
-        (stamps >= read.start_ns) & (stamps < read.end_ns) & (sessions.closes > span[0]) & (sessions.opens <= span[1])
-    )
-    wanted = np.flatnonzero(within & ~np.isin(stamps, vendor.starts))
+    asked = (stamps >= read.start_ns) & (stamps < read.end_ns) & (sessions.closes <= as_of_ns)
+    stored = (sessions.closes > span[0]) & (sessions.opens <= span[1])
+    wanted = np.flatnonzero(asked & stored & ~np.isin(stamps, vendor.starts))
     wanted = wanted[-read.limit :] if read.newest else wanted[: read.limit]
     if not len(wanted):
         return empty
