@@ -15,7 +15,8 @@ ServiceName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z-]*$")]
 class ServiceSettings(BaseSettings):
     """The environment of any service; see ``.env.example`` for where each value comes from."""
 
-    model_config = SettingsConfigDict(extra="ignore", frozen=True)
+    # an empty variable, which Compose hands on for an unset one, is an unset one
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, env_ignore_empty=True)
 
     ots_environment: Literal["development", "production"] = "development"
     ots_instance: str = Field("local", description="Names this installation; shown by /health.")
