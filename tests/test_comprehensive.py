@@ -433,8 +433,9 @@ class TestDocumentation:
         script = "\n".join(self.commands())
         assert script.count("curl") >= 8
         script = script.replace("http://localhost:8000", client.url)
-        script = script.replace('eval "$(./start-dev.sh token --role operator)"', f"TOKEN={client.token('operator')}")
         script = script.replace("../shared/data/real", str(real_data))
+        # tests/native/test_start_dev.py runs the two commands that come before, which set it
+        script = f"TOKEN={client.token('operator')}\n{script}"
         result = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", script],
             cwd=ROOT,

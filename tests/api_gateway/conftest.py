@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import ThreadingHTTPServer
 
 import pytest
@@ -21,43 +22,62 @@ from ots_native.settings import Ports
 
 
 @pytest.fixture(scope="session")
-def gateway(accounts_url, tmp_path_factory) -> Iterator[Gateway]:
-    """Two gevent workers under gunicorn; every service is the echo."""
+def start_gateway(accounts_url, tmp_path_factory):
+    """Starts a gateway under gunicorn with gevent workers: a context manager that stops it."""
+
+    @contextmanager
+    def start(upstream_port, upstream=None, **environment) -> Iterator[Gateway]:
+        database = Database(accounts_url, application="tests", size=2)
+        ensure_admin(database, ADMIN_PASSWORD, reset_password=True)
+        port = Ports.free().gateway
+        log = tmp_path_factory.mktemp("gateway") / "gateway.log"
+        environment = {
+            **os.environ,
+            "BIND": f"127.0.0.1:{port}",
+            "WORKERS": "2",
+            "DATABASE_URL": accounts_url,
+            "SIGNING_KEYS": json.dumps(KEYS),
+            "UPSTREAMS": json.dumps(dict.fromkeys(KEYS, f"http://127.0.0.1:{upstream_port}")),
+            "JWT_SIGNING_KEY": SEED,
+            "METRICS_TOKEN": METRICS_TOKEN,
+            "PROMETHEUS_MULTIPROC_DIR": str(tmp_path_factory.mktemp("metrics")),
+            "OTS_INSTANCE": "under-test",
+            **environment,
+        }
+        command = [sys.executable, "-m", "gunicorn", "--config", "python:ots_gateway.gunicorn_conf"]
+        with log.open("wb") as output:
+            process = subprocess.Popen([*command, "ots_gateway.app:create_app()"], env=environment, stderr=output)
+        try:
+            running = Gateway(f"http://127.0.0.1:{port}", process.pid, database, upstream)
+            _wait_until_it_answers(running, process, log)
+            yield running
+        finally:
+            process.terminate()
+            process.wait(30)
+            database.close()
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def gateway(start_gateway) -> Iterator[Gateway]:
+    """Two gevent workers; every service is the echo."""
     upstream = ThreadingHTTPServer(("127.0.0.1", 0), Echo)
     upstream.daemon_threads = True
     upstream.state = "ok"  # type: ignore[attr-defined]
     threading.Thread(target=upstream.serve_forever, daemon=True).start()
-    database = Database(accounts_url, application="tests", size=2)
-    ensure_admin(database, ADMIN_PASSWORD, reset_password=True)
-    port = Ports.free().gateway
-    log = tmp_path_factory.mktemp("gateway") / "gateway.log"
-    environment = {
-        **os.environ,
-        "BIND": f"127.0.0.1:{port}",
-        "WORKERS": "2",
-        "DATABASE_URL": accounts_url,
-        "SIGNING_KEYS": json.dumps(KEYS),
-        "UPSTREAMS": json.dumps(dict.fromkeys(KEYS, f"http://127.0.0.1:{upstream.server_port}")),
-        "JWT_SIGNING_KEY": SEED,
-        "METRICS_TOKEN": METRICS_TOKEN,
-        "PROMETHEUS_MULTIPROC_DIR": str(tmp_path_factory.mktemp("metrics")),
-        "OTS_INSTANCE": "under-test",
-    }
-    command = [sys.executable, "-m", "gunicorn", "--config", "python:ots_gateway.gunicorn_conf"]
-    with log.open("wb") as output:
-        process = subprocess.Popen([*command, "ots_gateway.app:create_app()"], env=environment, stderr=output)
-    running = Gateway(f"http://127.0.0.1:{port}", process.pid, database, upstream)
+    with start_gateway(upstream.server_port, upstream) as running:
+        yield running
+    upstream.shutdown()
+
+
+def _wait_until_it_answers(running, process, log):
     deadline = time.monotonic() + 30
     while True:
         try:
             if requests.get(running.url + "/health/live", timeout=1).status_code == 200:
-                break
+                return
         except requests.RequestException:
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.1)
-    yield running
-    process.terminate()
-    process.wait(30)
-    upstream.shutdown()
-    database.close()

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway_support import ADMIN_PASSWORD, SEED
+from ots_gateway import user_tokens
 from ots_gateway.access import Role
 
 PRIVATE = Ed25519PrivateKey.from_private_bytes(base64.urlsafe_b64decode(SEED + "="))
@@ -86,6 +87,29 @@ def test_attack(gateway, attack):
     answer = gateway.ask("GET", "/api/v1/data/runs", headers={"Authorization": f"Bearer {attack(gateway)}"})
     assert answer.status_code == 401, answer.text
     assert 'error="invalid_token"' in answer.headers["WWW-Authenticate"]
+
+
+def test_a_remembered_token_lends_nothing_to_another(gateway):
+    for _ in range(2):
+        good = gateway.token(Role.VIEWER)
+        head, body, signature = good.split(".")
+        for token, status in ((good, 200), (good, 200), (f"{head}.{body}.{signature[::-1]}", 401), (f"{good}x", 401)):
+            asked = gateway.ask("GET", "/api/v1/data/runs", headers={"Authorization": f"Bearer {token}"})
+            assert asked.status_code == status
+
+
+def test_what_is_remembered_is_bounded_and_ends_with_the_token(monkeypatch):
+    monkeypatch.setattr(user_tokens, "_REMEMBER_AT_MOST", 3)
+    authority = user_tokens.TokenAuthority(SEED, 600)
+    user = user_tokens.User("u", "n", Role.VIEWER)
+    for _ in range(10):
+        assert authority.verify(authority.sign(user)) == user
+        assert len(authority._verified) <= 3
+    expired = jwt.encode(
+        claims(exp=int(time.time()) - 1), PRIVATE, algorithm="EdDSA", headers={"kid": authority.key_id, "typ": "at+jwt"}
+    )
+    authority.verify(expired)  # within the leeway, and looked at anew each time
+    assert list(authority._verified.values())[-1][1] < time.time()
 
 
 @pytest.mark.parametrize("header", ["Basic YWRtaW46YWRtaW4=", "Bearer", "bearer ", "", "Token x"])

@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 
 import psycopg2
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings
 
 from ots_common.database import Database
@@ -65,7 +65,12 @@ def main() -> int:
     ensure = commands.add_parser("ensure-admin", help="make the user admin with ADMIN_PASSWORD, unless there is one")
     ensure.add_argument("--reset-password", action="store_true", help="also set its password when it differs")
     arguments = parser.parse_args()
-    settings = AccountSettings()
+    try:
+        settings = AccountSettings()
+    except ValidationError as error:
+        names = ", ".join(str(item["loc"][0]).upper() for item in error.errors())
+        print(f"accounts: set {names}", file=sys.stderr)
+        return 1
     password = settings.admin_password.get_secret_value()
     if len(password) < 12:
         print("accounts: ADMIN_PASSWORD must have at least 12 characters", file=sys.stderr)

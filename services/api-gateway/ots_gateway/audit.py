@@ -18,13 +18,16 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 LOGIN_PATH = "/api/v1/auth/login"
 
 
-def event_of(method: str, path: str, status: int) -> str | None:
-    """What an answer means to the audit log; None when it means nothing."""
-    if path == LOGIN_PATH:
-        return "login" if status == 200 else "login_failed"
-    if status in (401, 403):
-        return "refused"
-    return None if method in SAFE_METHODS or status in (404, 405) else "write"
+def event_of(method: str, path: str, status: int, *, forwarded: bool) -> str | None:
+    """What an answer means to the audit log; None when it means nothing.
+
+    A write is what a service was asked to do, whatever it answered.
+    """
+    if path == LOGIN_PATH and method == "POST":
+        return {200: "login", 401: "login_failed", 403: "login_failed"}.get(status)
+    if forwarded and method not in SAFE_METHODS:
+        return "write"
+    return "refused" if status in (401, 403) else None
 
 
 def record(database: Database, request: Request, request_id: str, user: User | None, status: int, event: str) -> None:

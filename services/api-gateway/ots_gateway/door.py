@@ -26,6 +26,7 @@ def install(app: Flask, settings: GatewaySettings, authority: TokenAuthority, pr
     @app.before_request
     def _guard() -> Response | None:
         g.user = None
+        g.forwarded = False
         if not request.headers.get("Host"):
             raise Problem(400, "host", "the Host header is missing")
         segments = canonical_segments(
@@ -54,7 +55,8 @@ def install(app: Flask, settings: GatewaySettings, authority: TokenAuthority, pr
 
     @app.after_request
     def _audit(response: Response) -> Response:
-        if event := audit.event_of(request.method, request.path, response.status_code):
+        event = audit.event_of(request.method, request.path, response.status_code, forwarded=g.get("forwarded", False))
+        if event:
             audit.record(database, request, g.get("request_id", "none"), g.get("user"), response.status_code, event)
         response.headers.setdefault("X-Frame-Options", "DENY")
         response.headers.setdefault("Referrer-Policy", "no-referrer")
@@ -66,6 +68,7 @@ def _forward(proxy: Proxy, route: Route, segments: tuple[str, ...]) -> Response:
     caller: Caller | None = g.get("caller")
     if caller is None:
         raise AssertionError(f"{route.pattern} is forwarded without a role")
+    g.forwarded = True
     return proxy.forward(request, route, segments, caller, g.traceparent)
 
 

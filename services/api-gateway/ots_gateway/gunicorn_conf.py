@@ -9,7 +9,7 @@ from typing import Any  # noqa: E402
 from ots_common import gevent_postgres  # noqa: E402
 from ots_common.gunicorn_conf import *  # noqa: E402, F403
 
-worker_class = "gevent"
+worker_class = "ots_gateway.worker.GatewayWorker"
 
 
 def post_fork(_server: Any, _worker: Any) -> None:

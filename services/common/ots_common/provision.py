@@ -81,29 +81,31 @@ def _connect_when_up(dsn: str) -> Connection:
 
 def _ensure_role(connection: Connection, role: str, password: str) -> None:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,))
-        verb = "ALTER" if cursor.fetchone() else "CREATE"
+        cursor.execute("SELECT rolsuper OR rolcreatedb OR rolcreaterole FROM pg_roles WHERE rolname = %s", (role,))
+        found = cursor.fetchone()
+        verb = "ALTER" if found else "CREATE"
+        # the administrator of managed PostgreSQL is no superuser, and may not even say NOSUPERUSER of a role that is none
+        less = "NOSUPERUSER NOCREATEDB NOCREATEROLE" if found and found[0] else ""
         cursor.execute(
-            sql.SQL(f"{verb} ROLE {{}} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD {{}}").format(
-                sql.Identifier(role), sql.Literal(password)
-            )
+            sql.SQL(f"{verb} ROLE {{}} LOGIN {less} PASSWORD {{}}").format(sql.Identifier(role), sql.Literal(password))
         )
 
 
 def _ensure_database(connection: Connection, database: str, owner: str) -> bool:
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (database,))
-        if cursor.fetchone():
-            return False
-        # on managed PostgreSQL the administrator is no superuser and must be a member of the role it gives things to
-        cursor.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(sql.Identifier(owner)))
-        cursor.execute(
-            sql.SQL("CREATE DATABASE {} OWNER {} ENCODING 'UTF8' TEMPLATE template0").format(
-                sql.Identifier(database), sql.Identifier(owner)
+        missing = cursor.fetchone() is None
+        if missing:
+            # the administrator of managed PostgreSQL must be a member of the role it gives things to
+            cursor.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(sql.Identifier(owner)))
+            cursor.execute(
+                sql.SQL("CREATE DATABASE {} OWNER {} ENCODING 'UTF8' TEMPLATE template0").format(
+                    sql.Identifier(database), sql.Identifier(owner)
+                )
             )
-        )
+        # every time: whoever was killed after CREATE DATABASE left it open to all
         cursor.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(database)))
-    return True
+    return missing
 
 
 def _prepare_database(dsn: str, owner: str, *, timescale: bool) -> None:
@@ -112,7 +114,10 @@ def _prepare_database(dsn: str, owner: str, *, timescale: bool) -> None:
     try:
         with connection.cursor() as cursor:
             cursor.execute(sql.SQL("ALTER SCHEMA public OWNER TO {}").format(sql.Identifier(owner)))
-            cursor.execute("SELECT current_setting('shared_preload_libraries')")
+            # PostgreSQL 14 still lets everybody make tables there
+            cursor.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+            # the view hides what current_setting refuses to those who may not see it
+            cursor.execute("SELECT setting FROM pg_settings WHERE name = 'shared_preload_libraries'")
             if timescale and "timescaledb" in (cursor.fetchone() or ("",))[0]:
                 cursor.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
     finally:

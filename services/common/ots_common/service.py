@@ -40,6 +40,13 @@ class StrictJSON(DefaultJSONProvider):
         """Serialise; raises ValueError on NaN."""
         return super().dumps(obj, allow_nan=False, **{"separators": (",", ":"), **kwargs})
 
+    def loads(self, s: str | bytes, **kwargs: Any) -> Any:
+        """Parse; raises ValueError, also on a text that is nested too deeply."""
+        try:
+            return super().loads(s, **kwargs)
+        except RecursionError as error:
+            raise ValueError("nested too deeply") from error
+
 
 def create_service(name: str, settings: ServiceSettings, *, title: str, description: str) -> OpenAPI:
     """The app of the service ``name``: every route asks for an internal token, but health and metrics."""

@@ -25,6 +25,7 @@ _EPOCH = date(1970, 1, 1)
 _NS_PER_DAY = 86_400_000_000_000
 _UNDEFINED_I32 = 2**31 - 1
 _STANDARD_MULTIPLIER = 100
+_DAY_BITS = 20
 
 
 @dataclass(frozen=True)
@@ -102,15 +103,16 @@ class Symbology:
 
         New instruments and what the file says of vendor ids are stored, in the caller's transaction.
         """
-        keys = np.stack([vendor_ids, days], axis=1)
-        pairs, inverse = np.unique(keys, axis=0, return_inverse=True)
-        named = [(int(v), int(d), self._symbol(int(v), int(d))) for v, d in pairs]
+        # both fit one word (ids have 32 bits, days 17), and one word sorts six times as fast as a pair
+        keys, inverse = np.unique(vendor_ids << _DAY_BITS | days, return_inverse=True)
+        pairs = zip((keys >> _DAY_BITS).tolist(), (keys & ((1 << _DAY_BITS) - 1)).tolist(), strict=True)
+        named = [(v, d, self._symbol(v, d)) for v, d in pairs]
         missing = {s.symbol for _, _, s in named if s is not None and s.symbol not in self._instruments}
         self._save(connection, [contract_of_symbol(symbol) for symbol in sorted(missing)], only_new=True)
         self._remember(connection, [s for _, _, s in named if s is not None])
         self._look_up(connection, [(v, d) for v, d, s in named if s is None])
         ids = [self._instruments[s.symbol] if s is not None else self._looked_up.get((v, d)) for v, d, s in named]
-        return np.array([-1 if i is None else i for i in ids], np.int64)[inverse.ravel()]
+        return np.array([-1 if i is None else i for i in ids], np.int64)[inverse]
 
     def _symbol(self, vendor_id: int, day: int) -> Interval | None:
         for interval in self._by_id.get(vendor_id, ()):

@@ -28,7 +28,7 @@ RoleName = Literal["viewer", "trader", "operator", "admin"]
 class LoginBody(RequestModel):
     """A user's name and password; ``role`` asks for a token that may less than the user may."""
 
-    username: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    username: Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,64}$")]
     password: Annotated[str, StringConstraints(min_length=1, max_length=1024)]
     role: RoleName | None = None
 

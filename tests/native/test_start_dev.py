@@ -1,0 +1,93 @@
+"""./start-dev.sh as a stranger types it: the commands of README and docs/DEVELOPMENT_SETUP.md, in a fresh clone."""
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from ots_native.settings import Ports
+from places import ROOT
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory) -> Iterator[Path]:
+    """A clone that shares this checkout's .venv (made from the same lock), and has ports of its own."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    folder = tmp_path_factory.mktemp("clone") / "ai-ots"
+    subprocess.run(["git", "clone", "-q", str(ROOT), str(folder)], check=True)
+    (folder / ".venv").symlink_to(ROOT / ".venv")
+    yield folder
+    run(folder, "./start-dev.sh reset")
+
+
+PORTS = {f"OTS_PORT_{name.upper()}": str(port) for name, port in asdict(Ports.free()).items()}
+
+
+def run(folder: Path, command: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("OTS_")}
+    return subprocess.run(
+        ["bash", "-c", command],
+        cwd=folder,
+        env={**environment, **PORTS, "OTS_NATIVE": "1", "OTS_READY_TIMEOUT_S": "180"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def succeeds(folder: Path, command: str) -> str:
+    result = run(folder, command)
+    assert result.returncode == 0, f"{command}\n{result.stdout}{result.stderr}"
+    return result.stdout
+
+
+def printed(document: str) -> set[str]:
+    """The ./start-dev.sh lines of a document, inline ones and those of code blocks."""
+    text = (ROOT / document).read_text()
+    lines = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+    inline = re.findall(r"`([^`\n]*start-dev\.sh[^`\n]*)`", text)
+    found = {line.strip() for line in "\n".join(lines + inline).splitlines() if "start-dev.sh" in line}
+    return {line for line in found if not line.startswith("curl")}
+
+
+def test_every_printed_command_is_run_here():
+    here = Path(__file__).read_text()
+    for document in ("README.md", "docs/DEVELOPMENT_SETUP.md"):
+        for line in printed(document):
+            assert line in here, f"{document}: {line}"
+
+
+def test_the_life_of_a_platform(clone):
+    out = succeeds(clone, "./start-dev.sh --native")
+    url = f"http://localhost:{PORTS['OTS_PORT_GATEWAY']}"
+    assert url in out
+    assert "Grafana" in out
+    assert (clone / ".env").stat().st_mode & 0o777 == 0o600
+    # the three lines it ends with are to be pasted
+    following = [line.strip() for line in out[out.index("Next:") :].splitlines()[1:] if line.strip()]
+    assert len(following) == 3
+    succeeds(clone, "set -eu\n" + "\n".join(following))
+    secrets = (clone / ".env").read_text()
+    assert "runs already" in succeeds(clone, "./start-dev.sh")
+    assert (clone / ".env").read_text() == secrets
+    assert "Health: ok" in succeeds(clone, "./start-dev.sh status")
+    assert "analytics" in succeeds(clone, "./start-dev.sh logs analytics")
+    assert "up" in succeeds(clone, "./start-dev.sh help")
+    for line in ('eval "$(./start-dev.sh token --role operator)"', 'eval "$(./start-dev.sh token)"'):
+        answer = succeeds(clone, f'{line}; curl -fsS -H "Authorization: Bearer $TOKEN" {url}/api/v1/auth/me')
+        assert ('"role":"operator"' in answer) is ("operator" in line)
+    refused = run(clone, "./start-dev.sh token --role emperor")
+    assert (refused.returncode != 0, refused.stdout) == (True, "")
+    succeeds(clone, "./start-dev.sh down")
+    assert succeeds(clone, f"pgrep -f '{clone}/.ots' || true") == ""
+    succeeds(clone, "./start-dev.sh down")
+    assert run(clone, "./start-dev.sh status").returncode != 0
+    # OTS_PORT_GATEWAY=9000 ./start-dev.sh moves a port; so do the ports of this test
+    succeeds(clone, "./start-dev.sh reset")
+    assert not list((clone / ".ots").glob("postgres*"))
