@@ -44,9 +44,22 @@ record_mode() {
   echo "$mode" >"$mode_file" || fail "$root/.ots belongs to another user: run this as that user"
 }
 
+setting() { # setting NAME DEFAULT: from the environment, else from .env, else the default
+  local value="${!1:-}"
+  if [ -z "$value" ] && [ -r "$root/.env" ]; then value=$(sed -n "s/^$1=//p" "$root/.env" | tail -n 1); fi
+  echo "${value:-$2}"
+}
+
 # --- natively ---
 
 native() {
+  # to be told that nothing runs, nobody waits for an installation
+  if [ "$command" != up ] && [ ! -e "$(setting OTS_STATE_DIR "$root/.ots")/record.json" ]; then
+    case $command in
+      down | reset) [ -e "$root/.ots" ] || { echo "Nothing runs."; exit 0; } ;;
+      *) fail "nothing has been started here yet: ./start-dev.sh starts the platform" ;;
+    esac
+  fi
   if [ "$command" = up ] || [ ! -e "$root/.venv/.ots-installed" ]; then
     bash "$root/infrastructure/native/install.sh" "$root/infrastructure/native/requirements.txt" >&2
   fi
@@ -66,12 +79,6 @@ make_env_file() {
     docker run --rm --user "$(id -u):$(id -g)" -v "$root:/checkout" python:3.12-slim \
       python -I "/checkout/$script" /checkout/.env
   fi
-}
-
-setting() { # setting NAME DEFAULT: from the environment, else from .env, else the default
-  local value="${!1:-}"
-  if [ -z "$value" ] && [ -r "$root/.env" ]; then value=$(sed -n "s/^$1=//p" "$root/.env" | tail -n 1); fi
-  echo "${value:-$2}"
 }
 
 gateway_url() { echo "http://localhost:$(setting OTS_PORT_GATEWAY 8000)"; }
@@ -139,6 +146,7 @@ in_compose() {
     reset)
       compose --profile grafana down -v
       rm -f "$mode_file"
+      rmdir "$root/.ots" 2>/dev/null || true
       echo "Deleted the containers and their volumes."
       ;;
   esac

@@ -60,8 +60,9 @@ def install(requirements: Path) -> None:
 
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
-    """Hold a lock on this very file: it is there in every checkout before anything else is."""
+    """Hold a lock on this very file, which every checkout has; a pip that outlives us inherits and so keeps it."""
     with Path(__file__).open(encoding="utf-8") as held:
+        os.set_inheritable(held.fileno(), True)
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -88,7 +89,7 @@ def _ensure_venv() -> None:
     version = ".".join(map(str, sys.version_info[:3]))
     _say(f"Making .venv with Python {version}.")
     command = [sys.executable, "-I", "-m", "venv", "--clear", str(VENV)]
-    made = subprocess.run(command, env=_environment(), capture_output=True, text=True, check=False)
+    made = subprocess.run(command, env=_environment(), capture_output=True, text=True, check=False, close_fds=False)
     if made.returncode != 0:
         raise InstallError(f"Python {version} could not make .venv:\n{(made.stdout + made.stderr).strip()}")
 
@@ -119,7 +120,13 @@ def _pip(*arguments: str) -> None:
     command = [str(PYTHON), "-I", "-m", "pip", *arguments, "--no-user", "--progress-bar", "off", "--no-input"]
     last: deque[str] = deque(maxlen=15)
     with subprocess.Popen(
-        command, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        command,
+        env=_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        close_fds=False,
     ) as pip:
         assert pip.stdout is not None  # noqa: S101 - it is a pipe
         for line in pip.stdout:

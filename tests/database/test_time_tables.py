@@ -1,52 +1,8 @@
-"""Time tables. Always as native partitions; as hypertables too when OTS_TEST_TIMESCALE_URL names a superuser's DSN of a
-server with TimescaleDB preloaded."""
+"""Time tables: what every flavour of them promises (test_chunks.py: what is hard about it)."""
 
-import os
 import threading
-import uuid
-from urllib.parse import urlsplit, urlunsplit
 
 import psycopg2
-import pytest
-
-from ots_common.database import Database, connect
-from ots_common.provision import ProvisionSettings, provision
-from places import MIGRATIONS
-
-FLAVOURS = ["native", "timescale-apache", "timescale"]
-
-
-@pytest.fixture(scope="module", params=FLAVOURS)
-def time_tables(request, postgres):
-    """A provisioned market database in the flavour, as its owner."""
-    admin = postgres.admin_url
-    if request.param != "native":
-        admin = os.environ.get("OTS_TEST_TIMESCALE_URL", "")
-        if not admin:
-            pytest.skip("no server with TimescaleDB (set OTS_TEST_TIMESCALE_URL)")
-        server = Database(admin, application="tests", size=1)
-        licence = server.rows("SELECT current_setting('timescaledb.license', true)")[0][0]
-        if licence != ("timescale" if request.param == "timescale" else "apache"):
-            pytest.skip(f"that server runs TimescaleDB under another licence: {licence}")
-    names = [f"{part}_{uuid.uuid4().hex[:8]}" for part in ("market", "accounts")]
-    provision(
-        ProvisionSettings(
-            admin_database_url=admin, market_database=names[0], accounts_database=names[1],
-            db_password_owner="owner-password", db_password_reader="reader-password",
-            db_password_accounts="accounts-password", migrations_dir=MIGRATIONS,
-        )
-    )  # fmt: skip
-    parts = urlsplit(admin)
-    database = Database(urlunsplit(parts._replace(path=f"/{names[0]}")), application="tests", size=12)
-    assert database.rows("SELECT DISTINCT flavour FROM time_tables") == [(request.param,)]
-    yield database
-    database.close()
-    connection = connect(admin, application="tests")
-    connection.autocommit = True
-    with connection.cursor() as cursor:
-        for name in names:
-            cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    connection.close()
 
 
 def add_bar(database, instrument, at, volume=1, keep=False):

