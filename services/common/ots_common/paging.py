@@ -25,6 +25,6 @@ def decode_cursor(cursor: str, types: tuple[type, ...]) -> list[Any]:
         raise wrong from error
     if not isinstance(position, list) or tuple(type(part) for part in position) != types:
         raise wrong
-    if any(isinstance(part, int) and abs(part) >= 2**63 for part in position):
+    if any(abs(part) >= 2**63 if isinstance(part, int) else "\0" in part for part in position):
         raise wrong
     return position

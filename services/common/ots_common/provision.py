@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 import psycopg2
 from psycopg2 import sql
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings
 
 from ots_common.database import Connection, connect
@@ -84,7 +84,7 @@ def _ensure_role(connection: Connection, role: str, password: str) -> None:
         cursor.execute("SELECT rolsuper OR rolcreatedb OR rolcreaterole FROM pg_roles WHERE rolname = %s", (role,))
         found = cursor.fetchone()
         verb = "ALTER" if found else "CREATE"
-        # the administrator of managed PostgreSQL is no superuser, and may not even say NOSUPERUSER of a role that is none
+        # the administrator of managed PostgreSQL is no superuser, and may not even say NOSUPERUSER of one that is none
         less = "NOSUPERUSER NOCREATEDB NOCREATEROLE" if found and found[0] else ""
         cursor.execute(
             sql.SQL(f"{verb} ROLE {{}} LOGIN {less} PASSWORD {{}}").format(sql.Identifier(role), sql.Literal(password))
@@ -152,7 +152,13 @@ def _with_database(dsn: str, database: str) -> str:
 def main() -> int:
     """Provision from the environment; one clear line on failure."""
     try:
-        for line in provision(ProvisionSettings()):
+        settings = ProvisionSettings()
+    except ValidationError as error:
+        names = ", ".join(str(item["loc"][0]).upper() for item in error.errors() if item["loc"])
+        print(f"provision: set {names}", file=sys.stderr)
+        return 1
+    try:
+        for line in provision(settings):
             print(f"provision: {line}")
     except (psycopg2.Error, MigrationError) as error:
         print(f"provision: {str(error).strip()}", file=sys.stderr)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -103,11 +104,11 @@ def wait_for_run(database: Database, run_id: UUID, seconds: float) -> dict[str, 
         pause = min(pause * 1.5, 1.0)
 
 
-def list_runs(database: Database, before: tuple[str, str] | None, limit: int) -> list[dict[str, Any]]:
+def list_runs(database: Database, before: tuple[datetime, UUID] | None, limit: int) -> list[dict[str, Any]]:
     """The newest ``limit`` runs before a position (created_at, run_id)."""
     return database.dicts(
         f"SELECT {_COLUMNS} FROM runs"
-        " WHERE %(at)s::text IS NULL OR (created_at, run_id) < (%(at)s::timestamptz, %(id)s::uuid)"
+        " WHERE %(at)s::timestamptz IS NULL OR (created_at, run_id) < (%(at)s::timestamptz, %(id)s::uuid)"
         " ORDER BY created_at DESC, run_id DESC LIMIT %(limit)s",
         {"at": before and before[0], "id": before and before[1], "limit": limit},
     )

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 
 from ots_common.database import Database
 from ots_common.problems import Problem
-from ots_common.schemas import ProblemModel, RequestModel
+from ots_common.schemas import PlainText, ProblemModel, RequestModel
 from ots_common.service import caller
 from ots_ingestion.settings import IngestionSettings
 from ots_market.prices import dollars, from_dollars
@@ -54,7 +54,7 @@ class ActionsBody(RequestModel):
     """Corporate actions of one symbol. One that is known already (same kind and ex_date) is replaced."""
 
     symbol: Symbol
-    source: str = Field(min_length=1, max_length=200, description="Where this comes from, for whoever doubts it.")
+    source: PlainText = Field(min_length=1, max_length=200, description="Where this comes from, for whoever doubts it.")
     actions: list[ActionBody] = Field(min_length=1, max_length=1000)
 
     @model_validator(mode="after")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from uuid import UUID, uuid4
 
 from flask import Response, json, request
@@ -11,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from ots_common.database import Database
 from ots_common.paging import decode_cursor, encode_cursor
-from ots_common.problems import Problem
+from ots_common.problems import Problem, invalid
 from ots_common.schemas import PageQuery, ProblemModel, RequestModel
 from ots_common.service import caller
 from ots_common.tables import table_response
@@ -125,8 +126,8 @@ def blueprint(settings: IngestionSettings, database: Database) -> APIBlueprint:
 
     @api.get("/runs", summary="The runs, the newest first", responses={200: RunsModel})
     def list_runs(query: PageQuery) -> Response:
-        before = decode_cursor(query.cursor, (str, str)) if query.cursor else None
-        rows = runs.list_runs(database, (before[0], before[1]) if before else None, query.limit + 1)
+        before = _position(query.cursor) if query.cursor else None
+        rows = runs.list_runs(database, before, query.limit + 1)
         page = rows[: query.limit]
         more = len(rows) > query.limit
         cursor = encode_cursor([page[-1]["created_at"].isoformat(), str(page[-1]["run_id"])]) if more else None
@@ -135,6 +136,14 @@ def blueprint(settings: IngestionSettings, database: Database) -> APIBlueprint:
         return table_response("runs", shaped, columns, {}, cursor)
 
     return api
+
+
+def _position(cursor: str) -> tuple[datetime, UUID]:
+    created_at, run_id = decode_cursor(cursor, (str, str))
+    try:
+        return datetime.fromisoformat(created_at), UUID(run_id)
+    except ValueError as error:
+        raise invalid("#/query/cursor", "not a cursor of this list") from error
 
 
 def _check_request(settings: IngestionSettings) -> None:
