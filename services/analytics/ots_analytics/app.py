@@ -19,12 +19,7 @@ def create_app(settings: AnalyticsSettings | None = None) -> OpenAPI:
     app = create_service(
         NAME, settings, title="AI-OTS analytics", description="Indicators of stored bars, as of any moment."
     )
-    database = Database(
-        settings.database_url.get_secret_value(),
-        application=NAME,
-        size=settings.database_pool_size,
-        wait_s=settings.database_wait_s,
-    )
+    database = Database.of_service(NAME, settings)
     xnys()  # made now, not in the first request
     add_health(
         app,

@@ -21,12 +21,7 @@ def create_app(settings: GatewaySettings | None = None) -> OpenAPI:
     app = create_edge(
         GATEWAY, settings, title="AI-OTS gateway", description="Signs users in and forwards what they may ask for."
     )
-    database = Database(
-        settings.database_url.get_secret_value(),
-        application=GATEWAY,
-        size=settings.database_pool_size,
-        wait_s=settings.database_wait_s,
-    )
+    database = Database.of_service(GATEWAY, settings)
     authority = TokenAuthority(settings.jwt_signing_key.get_secret_value(), settings.access_token_ttl_s)
     proxy = Proxy(settings)
     door.install(app, settings, authority, proxy, database)

@@ -19,12 +19,7 @@ def create_app(settings: CacheSettings | None = None) -> OpenAPI:
     app = create_service(
         NAME, settings, title="AI-OTS cache", description="Latest prices, and entries that users keep for themselves."
     )
-    database = Database(
-        settings.database_url.get_secret_value(),
-        application=NAME,
-        size=settings.database_pool_size,
-        wait_s=settings.database_wait_s,
-    )
+    database = Database.of_service(NAME, settings)
     client = redis_client.connect(settings.redis_url.get_secret_value())
     add_health(
         app,

@@ -14,6 +14,7 @@ import psycopg2.extensions
 import psycopg2.extras
 
 from ots_common.problems import unavailable
+from ots_common.settings import ServiceSettings
 
 Connection = psycopg2.extensions.connection
 
@@ -35,6 +36,16 @@ class Database:
         self._wait_s = wait_s
         self._idle: queue.LifoQueue[Connection] = queue.LifoQueue()
         self._slots = threading.BoundedSemaphore(size)
+
+    @classmethod
+    def of_service(cls, name: str, settings: ServiceSettings) -> Database:
+        """The pool that a service's settings ask for."""
+        return cls(
+            settings.database_url.get_secret_value(),
+            application=name,
+            size=settings.database_pool_size,
+            wait_s=settings.database_wait_s,
+        )
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:

@@ -22,12 +22,7 @@ def create_app(settings: IngestionSettings | None = None) -> OpenAPI:
         title="AI-OTS data ingestion",
         description="DBN files in, each record once; bars, trades, quotes and instruments out.",
     )
-    database = Database(
-        settings.database_url.get_secret_value(),
-        application=NAME,
-        size=settings.database_pool_size,
-        wait_s=settings.database_wait_s,
-    )
+    database = Database.of_service(NAME, settings)
     redis = redis_client.connect(settings.redis_url.get_secret_value())
     add_health(
         app,

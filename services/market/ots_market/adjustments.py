@@ -23,6 +23,14 @@ class Split:
     denominator: int
     source: str
 
+    def stated(self) -> dict[str, str]:
+        """As answers show it."""
+        return {
+            "ex_date": self.ex_date.isoformat(),
+            "ratio": f"{self.numerator}:{self.denominator}",
+            "source": self.source,
+        }
+
 
 def splits_known_at(database: Database, symbol: str, as_of_ns: int) -> list[Split]:
     """The splits of ``symbol`` that were in force at ``as_of_ns``, oldest first: a later one would look ahead."""

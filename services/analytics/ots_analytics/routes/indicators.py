@@ -147,14 +147,7 @@ def blueprint(settings: AnalyticsSettings, database: Database) -> APIBlueprint:
             "quality": bar_quality(bars, query.timeframe, xnys(), as_of),
             "adjustment": {
                 "applied": query.adjusted,
-                "splits": [
-                    {
-                        "ex_date": split.ex_date.isoformat(),
-                        "ratio": f"{split.numerator}:{split.denominator}",
-                        "source": split.source,
-                    }
-                    for split in splits
-                ],
+                "splits": [split.stated() for split in splits],
             },
             "parameters": {one.key: one.stated_parameters() for one in wanted},
             "first_bar": rfc3339(int(bars.starts[0])),

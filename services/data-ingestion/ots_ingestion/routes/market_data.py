@@ -224,7 +224,7 @@ def blueprint(settings: IngestionSettings, database: Database) -> APIBlueprint:
             "dataset": instrument.dataset,
             "source": source,
             "as_of": rfc3339(int(page.known_at[-1])) if len(page) else None,
-            "adjustment": {"applied": query.adjusted, "splits": [_split(split) for split in splits]},
+            "adjustment": {"applied": query.adjusted, "splits": [split.stated() for split in splits]},
         }
         cursor = encode_cursor([int(page.starts[-1])]) if len(found) > query.limit else None
         return table_response("bars", _bar_rows(page, splits, query.timeframe), _BAR_COLUMNS, about, cursor)
@@ -310,14 +310,6 @@ def blueprint(settings: IngestionSettings, database: Database) -> APIBlueprint:
 def _check_window(query: WindowQuery) -> None:
     if query.start >= query.end:
         raise invalid("#/query/end", "must be later than start")
-
-
-def _split(split: Split) -> dict[str, str]:
-    return {
-        "ex_date": split.ex_date.isoformat(),
-        "ratio": f"{split.numerator}:{split.denominator}",
-        "source": split.source,
-    }
 
 
 def _bar_rows(bars: Bars, splits: list[Split], timeframe: Timeframe) -> list[dict[str, Any]]:
