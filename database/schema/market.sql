@@ -1,0 +1,587 @@
+-- The market database, made from database/migrations/market by
+-- `python database/schema/generate.py`; a test keeps it current.
+
+CREATE FUNCTION chunk_start(p_chunk interval, p_at timestamp with time zone) RETURNS timestamp with time zone
+    LANGUAGE sql IMMUTABLE
+    AS $$
+    SELECT date_bin(p_chunk, p_at, timestamptz '1970-01-05 00:00:00+00')
+$$;
+
+CREATE FUNCTION drop_chunk(p_table text, p_chunk text, p_starts timestamp with time zone, p_ends timestamp with time zone) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    -- whoever imports holds a lock on this table since open_chunks: with ours, nobody is between opening a chunk and writing
+    LOCK TABLE kept_chunks IN SHARE MODE;
+    IF is_kept(p_table, p_starts, p_ends) THEN
+        RAISE lock_not_available USING MESSAGE = 'an import has just claimed the chunk';
+    END IF;
+    IF (SELECT flavour FROM time_tables WHERE table_name = p_table) = 'native' THEN
+        EXECUTE format('DROP TABLE %s', p_chunk);
+    ELSE
+        PERFORM drop_chunks(p_table::regclass, older_than => p_ends, newer_than => p_starts);
+    END IF;
+END
+$$;
+
+CREATE FUNCTION due_upkeep(p_now timestamp with time zone, p_ahead interval) RETURNS TABLE(table_name text, action text, detail text, command text)
+    LANGUAGE sql STABLE
+    SET "TimeZone" TO 'UTC'
+    SET "DateStyle" TO 'ISO'
+    AS $$
+    WITH chunks AS (
+        SELECT t.*, c.*, t.retain IS NOT NULL AND c.ends <= p_now - t.retain AND NOT is_kept(t.table_name, c.starts, c.ends) AS outlived
+        FROM time_tables t, list_chunks(t.table_name) c
+    ), steps AS (
+        SELECT 1 AS turn, t.table_name, s AS starts, 'made' AS action, 'the partition from ' || s AS detail,
+               format('SELECT open_chunks(%L, ARRAY[%L::timestamptz])', t.table_name, s) AS command
+        FROM time_tables t, generate_series(chunk_start(t.chunk, p_now), p_now + p_ahead, t.chunk) s
+        WHERE t.flavour = 'native' AND NOT EXISTS (SELECT FROM chunks c WHERE c.table_name = t.table_name AND c.starts = s)
+        UNION ALL
+        SELECT 2, c.table_name, c.starts, 'compressed', c.chunk_name, format('SELECT compress_chunk(%L)', c.chunk_name)
+        FROM chunks c
+        WHERE c.flavour = 'timescale' AND NOT c.compressed AND NOT c.outlived AND c.ends <= p_now - c.compress_after
+        UNION ALL
+        SELECT 3, c.table_name, c.starts, 'dropped', c.chunk_name,
+               format('SELECT drop_chunk(%L, %L, %L, %L)', c.table_name, c.chunk_name, c.starts, c.ends)
+        FROM chunks c WHERE c.outlived
+    )
+    SELECT table_name, action, detail, command FROM steps ORDER BY turn, table_name, starts
+$$;
+
+CREATE FUNCTION is_kept(p_table text, p_starts timestamp with time zone, p_ends timestamp with time zone) RETURNS boolean
+    LANGUAGE sql STABLE
+    SET "TimeZone" TO 'UTC'
+    AS $$
+    SELECT EXISTS (SELECT FROM kept_chunks k JOIN time_tables t USING (table_name)
+                   WHERE table_name = p_table AND k.starts < p_ends AND k.starts + t.chunk > p_starts)
+$$;
+
+CREATE FUNCTION list_chunks(p_table text) RETURNS TABLE(chunk_name text, starts timestamp with time zone, ends timestamp with time zone, compressed boolean)
+    LANGUAGE plpgsql STABLE
+    SET "TimeZone" TO 'UTC'
+    SET "DateStyle" TO 'ISO'
+    AS $$
+BEGIN
+    IF (SELECT flavour FROM time_tables t WHERE t.table_name = p_table) = 'native' THEN
+        RETURN QUERY
+            SELECT c.oid::regclass::text, bounds[1]::timestamptz, bounds[2]::timestamptz, false
+            FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid,
+                 regexp_match(pg_get_expr(c.relpartbound, c.oid), 'FROM \(''(.+)''\) TO \(''(.+)''\)') AS bounds
+            WHERE i.inhparent = to_regclass(quote_ident(p_table)) ORDER BY 2;
+    ELSE
+        RETURN QUERY EXECUTE format(
+            'SELECT format(''%%I.%%I'', chunk_schema, chunk_name), range_start, range_end, is_compressed
+             FROM timescaledb_information.chunks WHERE hypertable_name = %L ORDER BY range_start', p_table);
+    END IF;
+END
+$$;
+
+CREATE FUNCTION maintain_time_tables(p_now timestamp with time zone DEFAULT now(), p_ahead interval DEFAULT '3 days'::interval) RETURNS TABLE(table_name text, action text, detail text)
+    LANGUAGE plpgsql
+    SET "TimeZone" TO 'UTC'
+    SET lock_timeout TO '500ms'
+    AS $$
+DECLARE
+    v_step record;
+    v_busy text[] := '{}';
+BEGIN
+    FOR v_step IN SELECT * FROM due_upkeep(p_now, p_ahead) LOOP
+        table_name := v_step.table_name;
+        CONTINUE WHEN table_name = ANY (v_busy);
+        BEGIN
+            EXECUTE v_step.command;
+            action := v_step.action;
+            detail := v_step.detail;
+        EXCEPTION WHEN lock_not_available THEN
+            action := 'postponed';
+            detail := v_step.detail || ', to be ' || v_step.action || ': ' || SQLERRM;
+            v_busy := v_busy || table_name;
+        END;
+        RETURN NEXT;
+    END LOOP;
+END
+$$;
+
+CREATE FUNCTION make_time_table(p_table text, p_time_column text, p_chunk interval, p_segment_by text, p_order_by text, p_compress_after interval, p_retain interval) RETURNS text
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    v_flavour text := time_table_flavour();
+    v_shape   text := p_table || '__shape';
+    v_index   text;
+    v_filled  boolean;
+BEGIN
+    INSERT INTO time_tables VALUES (p_table, p_time_column, v_flavour, p_chunk, p_compress_after, p_retain);
+    IF v_flavour = 'native' THEN
+        EXECUTE format('SELECT EXISTS (SELECT FROM %I)', p_table) INTO v_filled;
+        IF v_filled THEN
+            RAISE EXCEPTION 'table % is not empty', p_table;
+        END IF;
+        -- a plain table cannot become partitioned: make the partitioned one in its shape, and take its place and its names
+        EXECUTE format('ALTER TABLE %I RENAME TO %I', p_table, v_shape);
+        FOR v_index IN SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+                       WHERE i.indrelid = quote_ident(v_shape)::regclass LOOP
+            EXECUTE format('ALTER INDEX %I RENAME TO %I', v_index, v_index || '__shape');
+        END LOOP;
+        EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL) PARTITION BY RANGE (%I)', p_table, v_shape, p_time_column);
+        EXECUTE format('COMMENT ON TABLE %I IS %L', p_table, obj_description(quote_ident(v_shape)::regclass, 'pg_class'));
+        EXECUTE format('DROP TABLE %I', v_shape);
+    ELSE
+        EXECUTE format('SELECT create_hypertable(%L, %L, chunk_time_interval => %L::interval, create_default_indexes => false)',
+                       p_table, p_time_column, p_chunk);
+        IF v_flavour = 'timescale' THEN
+            EXECUTE format('ALTER TABLE %I SET (timescaledb.compress, timescaledb.compress_segmentby = %L, timescaledb.compress_orderby = %L)',
+                           p_table, p_segment_by, p_order_by);
+        END IF;
+    END IF;
+    RETURN v_flavour;
+END
+$$;
+
+COMMENT ON FUNCTION make_time_table(p_table text, p_time_column text, p_chunk interval, p_segment_by text, p_order_by text, p_compress_after interval, p_retain interval) IS 'Turn the empty plain table just made into a time table in this server''s flavour';
+
+CREATE FUNCTION open_chunks(p_table text, p_moments timestamp with time zone[], p_keep boolean DEFAULT false) RETURNS integer
+    LANGUAGE plpgsql
+    SET "TimeZone" TO 'UTC'
+    SET "DateStyle" TO 'ISO'
+    AS $$
+DECLARE
+    v_entry time_tables%ROWTYPE;
+    v_start timestamptz;
+    v_part  text;
+    v_made  integer := 0;
+BEGIN
+    SELECT * INTO STRICT v_entry FROM time_tables WHERE table_name = p_table;
+    FOR v_start IN SELECT DISTINCT chunk_start(v_entry.chunk, m) FROM unnest(p_moments) m ORDER BY 1 LOOP
+        IF p_keep THEN
+            INSERT INTO kept_chunks VALUES (p_table, v_start) ON CONFLICT DO NOTHING;
+        END IF;
+        CONTINUE WHEN v_entry.flavour <> 'native';
+        -- asked of the table pg_class, not of to_regclass: that may answer from a cache as old as this transaction
+        v_part := format('%s_p%s', p_table, to_char(v_start, 'YYYYMMDD'));
+        CONTINUE WHEN EXISTS (SELECT FROM pg_class WHERE relname = v_part AND relnamespace = current_schema()::regnamespace);
+        -- one maker of a table's partitions at a time; whoever waited looks again. Always after the locks of tables opened
+        -- before, so that writers who open tables in one order never wait for each other in a circle
+        PERFORM pg_advisory_xact_lock(hashtext('open_chunks ' || p_table));
+        CONTINUE WHEN EXISTS (SELECT FROM pg_class WHERE relname = v_part AND relnamespace = current_schema()::regnamespace);
+        -- made apart and attached: that locks the parent less than CREATE ... PARTITION OF, so readers go on
+        EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)', v_part, p_table);
+        EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', p_table, v_part, v_start, v_start + v_entry.chunk);
+        v_made := v_made + 1;
+    END LOOP;
+    IF v_entry.flavour = 'timescale' THEN
+        -- into compressed chunks 4,000 to 9,000 rows a second were written (measured), and no transaction may revise more
+        -- than 100,000 there; maintenance compresses them again
+        PERFORM decompress_chunk(c.chunk_name::regclass, if_compressed => true) FROM list_chunks(p_table) c
+        WHERE c.compressed AND EXISTS (SELECT FROM unnest(p_moments) m WHERE m >= c.starts AND m < c.ends);
+    END IF;
+    RETURN v_made;
+END
+$$;
+
+CREATE FUNCTION time_table_flavour() RETURNS text
+    LANGUAGE sql STABLE
+    AS $$
+    SELECT CASE
+        WHEN current_setting('ots.time_table_flavour', true) = 'native' THEN 'native'
+        WHEN NOT EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb') THEN 'native'
+        WHEN current_setting('timescaledb.license', true) = 'timescale' THEN 'timescale'
+        ELSE 'timescale-apache'
+    END
+$$;
+
+CREATE TABLE applied_migrations (
+    name text NOT NULL,
+    sha256 text NOT NULL,
+    applied_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+CREATE TABLE bars_1d (
+    instrument_id integer CONSTRAINT bars_1m_instrument_id_not_null NOT NULL,
+    ts timestamp with time zone CONSTRAINT bars_1m_ts_not_null NOT NULL,
+    publisher_id integer CONSTRAINT bars_1m_publisher_id_not_null NOT NULL,
+    open bigint CONSTRAINT bars_1m_open_not_null NOT NULL,
+    high bigint CONSTRAINT bars_1m_high_not_null NOT NULL,
+    low bigint CONSTRAINT bars_1m_low_not_null NOT NULL,
+    close bigint CONSTRAINT bars_1m_close_not_null NOT NULL,
+    volume bigint CONSTRAINT bars_1m_volume_not_null NOT NULL,
+    origin character(1) CONSTRAINT bars_1m_origin_not_null NOT NULL,
+    CONSTRAINT bars_1m_origin_check CHECK ((origin = ANY (ARRAY['v'::bpchar, 't'::bpchar])))
+);
+
+COMMENT ON TABLE bars_1d IS 'The vendor''s daily bars, each a UTC day; too few for chunks';
+
+COMMENT ON COLUMN bars_1d.ts IS 'The start of the minute';
+
+COMMENT ON COLUMN bars_1d.origin IS 'v: the vendor''s own bar; t: built from stored trades. The vendor''s wins';
+
+CREATE TABLE bars_1h (
+    instrument_id integer CONSTRAINT bars_1m_instrument_id_not_null NOT NULL,
+    ts timestamp with time zone CONSTRAINT bars_1m_ts_not_null NOT NULL,
+    publisher_id integer CONSTRAINT bars_1m_publisher_id_not_null NOT NULL,
+    open bigint CONSTRAINT bars_1m_open_not_null NOT NULL,
+    high bigint CONSTRAINT bars_1m_high_not_null NOT NULL,
+    low bigint CONSTRAINT bars_1m_low_not_null NOT NULL,
+    close bigint CONSTRAINT bars_1m_close_not_null NOT NULL,
+    volume bigint CONSTRAINT bars_1m_volume_not_null NOT NULL,
+    origin character(1) CONSTRAINT bars_1m_origin_not_null NOT NULL,
+    CONSTRAINT bars_1m_origin_check CHECK ((origin = ANY (ARRAY['v'::bpchar, 't'::bpchar])))
+)
+PARTITION BY RANGE (ts);
+
+COMMENT ON COLUMN bars_1h.ts IS 'The start of the minute';
+
+COMMENT ON COLUMN bars_1h.origin IS 'v: the vendor''s own bar; t: built from stored trades. The vendor''s wins';
+
+CREATE TABLE bars_1m (
+    instrument_id integer NOT NULL,
+    ts timestamp with time zone NOT NULL,
+    publisher_id integer NOT NULL,
+    open bigint NOT NULL,
+    high bigint NOT NULL,
+    low bigint NOT NULL,
+    close bigint NOT NULL,
+    volume bigint NOT NULL,
+    origin character(1) NOT NULL,
+    CONSTRAINT bars_1m_origin_check CHECK ((origin = ANY (ARRAY['v'::bpchar, 't'::bpchar])))
+)
+PARTITION BY RANGE (ts);
+
+COMMENT ON COLUMN bars_1m.ts IS 'The start of the minute';
+
+COMMENT ON COLUMN bars_1m.origin IS 'v: the vendor''s own bar; t: built from stored trades. The vendor''s wins';
+
+CREATE TABLE corporate_actions (
+    symbol text NOT NULL,
+    ex_date date NOT NULL,
+    kind text NOT NULL,
+    numerator integer,
+    denominator integer,
+    amount bigint,
+    source text NOT NULL,
+    stated_by text NOT NULL,
+    stated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT corporate_actions_amount_check CHECK ((amount > 0)),
+    CONSTRAINT corporate_actions_check CHECK (((kind = 'split'::text) = ((numerator IS NOT NULL) AND (denominator IS NOT NULL)))),
+    CONSTRAINT corporate_actions_check1 CHECK (((kind = 'dividend'::text) = (amount IS NOT NULL))),
+    CONSTRAINT corporate_actions_denominator_check CHECK ((denominator > 0)),
+    CONSTRAINT corporate_actions_kind_check CHECK ((kind = ANY (ARRAY['split'::text, 'dividend'::text]))),
+    CONSTRAINT corporate_actions_numerator_check CHECK ((numerator > 0))
+);
+
+COMMENT ON COLUMN corporate_actions.ex_date IS 'The first New York session at the new price';
+
+COMMENT ON COLUMN corporate_actions.numerator IS 'New shares for each denominator old ones: 7 and 1 for a 7:1 split';
+
+COMMENT ON COLUMN corporate_actions.amount IS 'Cash a share, 1e-9 dollars';
+
+CREATE TABLE dbn_schemas (
+    schema_id smallint NOT NULL,
+    name text NOT NULL
+);
+
+COMMENT ON TABLE dbn_schemas IS 'Databento''s numbers of its schemas (dbn::enums::Schema)';
+
+CREATE TABLE definitions (
+    instrument_id integer NOT NULL,
+    ts timestamp with time zone NOT NULL,
+    ts_ns smallint NOT NULL,
+    digest bigint NOT NULL,
+    ord integer NOT NULL,
+    vendor_id bigint NOT NULL,
+    instrument_class character(1) NOT NULL,
+    expiration_at_ns bigint,
+    activation_at_ns bigint,
+    strike bigint,
+    contract_multiplier integer,
+    min_price_increment bigint,
+    update_action character(1) NOT NULL,
+    publisher_id integer NOT NULL,
+    recv_at_ns bigint NOT NULL
+)
+PARTITION BY RANGE (ts);
+
+COMMENT ON TABLE definitions IS 'Every definition record, dated: which contracts existed when';
+
+COMMENT ON COLUMN definitions.ts IS 'When the vendor received it (ts_recv): a definition holds for the day it was delivered';
+
+COMMENT ON COLUMN definitions.contract_multiplier IS 'As delivered; OPRA leaves it undefined, which means 100';
+
+CREATE TABLE instruments (
+    instrument_id integer NOT NULL,
+    dataset text NOT NULL,
+    raw_symbol text NOT NULL,
+    underlying text NOT NULL,
+    expiration date,
+    strike bigint,
+    "right" character(1),
+    multiplier integer,
+    CONSTRAINT instruments_check CHECK ((((expiration IS NULL) = ("right" IS NULL)) AND ((strike IS NULL) = ("right" IS NULL)))),
+    CONSTRAINT instruments_right_check CHECK (("right" = ANY (ARRAY['C'::bpchar, 'P'::bpchar])))
+);
+
+COMMENT ON TABLE instruments IS 'Our own lasting ids: the vendor''s change daily and are used again';
+
+COMMENT ON COLUMN instruments.underlying IS 'For options the underlying''s symbol; for anything else its own';
+
+COMMENT ON COLUMN instruments.expiration IS 'The date: an option lives until that session''s close';
+
+ALTER TABLE instruments ALTER COLUMN instrument_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME instruments_instrument_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE kept_chunks (
+    table_name text NOT NULL,
+    starts timestamp with time zone NOT NULL
+);
+
+COMMENT ON TABLE kept_chunks IS 'Chunks that retention leaves alone, because something in them was imported';
+
+CREATE TABLE price_latest (
+    instrument_id integer NOT NULL,
+    ts timestamp with time zone NOT NULL,
+    ts_ns smallint NOT NULL,
+    sequence bigint NOT NULL,
+    price bigint NOT NULL,
+    size bigint,
+    kind text NOT NULL,
+    CONSTRAINT price_latest_kind_check CHECK ((kind = ANY (ARRAY['trade'::text, 'bar'::text])))
+);
+
+COMMENT ON TABLE price_latest IS 'The newest stored price of each instrument: a trade, or a bar''s close at the bar''s end';
+
+CREATE TABLE quote_latest (
+    instrument_id integer NOT NULL,
+    ts timestamp with time zone NOT NULL,
+    ts_ns smallint NOT NULL,
+    sequence bigint NOT NULL,
+    bid bigint,
+    ask bigint,
+    bid_size bigint,
+    ask_size bigint,
+    schema_id smallint NOT NULL
+);
+
+COMMENT ON TABLE quote_latest IS 'The newest stored quote of each instrument, maintained on the way in';
+
+CREATE TABLE quotes (
+    instrument_id integer NOT NULL,
+    ts timestamp with time zone NOT NULL,
+    ts_ns smallint NOT NULL,
+    digest bigint NOT NULL,
+    ord integer NOT NULL,
+    schema_id smallint NOT NULL,
+    sequence bigint NOT NULL,
+    bid bigint,
+    ask bigint,
+    bid_size bigint,
+    ask_size bigint,
+    bid_detail bigint NOT NULL,
+    ask_detail bigint NOT NULL,
+    price bigint,
+    size bigint,
+    side character(1) NOT NULL,
+    action character(1) NOT NULL,
+    flags smallint NOT NULL,
+    depth smallint NOT NULL,
+    publisher_id integer NOT NULL,
+    event_at_ns bigint,
+    recv_at_ns bigint NOT NULL,
+    ts_in_delta integer NOT NULL
+)
+PARTITION BY RANGE (ts);
+
+COMMENT ON COLUMN quotes.ts IS 'The quote''s own time: the end of the interval of a sampled quote (ts_recv), else ts_event';
+
+COMMENT ON COLUMN quotes.bid_detail IS 'Consolidated schemas: the publisher of the best bid; others: the number of orders';
+
+COMMENT ON COLUMN quotes.price IS 'The trade (tbbo, tcbbo, mbp-1 with action T) or the last trade (sampled quotes)';
+
+COMMENT ON COLUMN quotes.event_at_ns IS 'ts_event; sampled quotes: the last trade''s, NULL before the first';
+
+CREATE TABLE runs (
+    run_id uuid NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    started_at timestamp with time zone,
+    finished_at timestamp with time zone,
+    status text DEFAULT 'queued'::text NOT NULL,
+    requested_by text NOT NULL,
+    spool_file text NOT NULL,
+    bytes bigint NOT NULL,
+    sha256 text NOT NULL,
+    dataset text NOT NULL,
+    schema text,
+    total bigint NOT NULL,
+    batch_records integer NOT NULL,
+    records_done bigint DEFAULT 0 NOT NULL,
+    stored bigint DEFAULT 0 NOT NULL,
+    revised bigint DEFAULT 0 NOT NULL,
+    duplicate bigint DEFAULT 0 NOT NULL,
+    rejected bigint DEFAULT 0 NOT NULL,
+    control bigint DEFAULT 0 NOT NULL,
+    reasons jsonb DEFAULT '{}'::jsonb NOT NULL,
+    first_at_ns bigint,
+    last_at_ns bigint,
+    attempts integer DEFAULT 0 NOT NULL,
+    error text,
+    CONSTRAINT runs_check CHECK ((records_done = ((((stored + revised) + duplicate) + rejected) + control))),
+    CONSTRAINT runs_status_check CHECK ((status = ANY (ARRAY['queued'::text, 'running'::text, 'done'::text, 'failed'::text])))
+);
+
+COMMENT ON COLUMN runs.total IS 'Records in the file, counted when it was verified';
+
+COMMENT ON COLUMN runs.batch_records IS 'Where the file is cut into transactions; kept, so that a restart cuts it alike';
+
+COMMENT ON COLUMN runs.records_done IS 'The cursor: the records before it are committed';
+
+CREATE TABLE statistics (
+    instrument_id integer NOT NULL,
+    ts timestamp with time zone NOT NULL,
+    ts_ns smallint NOT NULL,
+    digest bigint NOT NULL,
+    ord integer NOT NULL,
+    sequence bigint NOT NULL,
+    stat_type smallint NOT NULL,
+    price bigint,
+    quantity bigint,
+    ref_at_ns bigint,
+    update_action smallint NOT NULL,
+    stat_flags smallint NOT NULL,
+    channel_id integer NOT NULL,
+    publisher_id integer NOT NULL,
+    recv_at_ns bigint NOT NULL,
+    ts_in_delta integer NOT NULL
+)
+PARTITION BY RANGE (ts);
+
+COMMENT ON COLUMN statistics.stat_type IS 'Databento''s StatType; 9 is open interest, which every publisher repeats: take one';
+
+CREATE TABLE time_tables (
+    table_name text NOT NULL,
+    time_column text NOT NULL,
+    flavour text NOT NULL,
+    chunk interval NOT NULL,
+    compress_after interval,
+    retain interval,
+    CONSTRAINT time_tables_chunk_check CHECK (((chunk = make_interval(days => (EXTRACT(day FROM chunk))::integer)) AND (chunk > '00:00:00'::interval))),
+    CONSTRAINT time_tables_flavour_check CHECK ((flavour = ANY (ARRAY['timescale'::text, 'timescale-apache'::text, 'native'::text])))
+);
+
+COMMENT ON TABLE time_tables IS 'The catalogue of time tables: how each is divided, and for how long it keeps what was collected';
+
+COMMENT ON COLUMN time_tables.retain IS 'NULL: for ever. Chunks that an import wrote to are exempt';
+
+CREATE TABLE trades (
+    instrument_id integer NOT NULL,
+    ts timestamp with time zone NOT NULL,
+    ts_ns smallint NOT NULL,
+    digest bigint NOT NULL,
+    ord integer NOT NULL,
+    sequence bigint NOT NULL,
+    price bigint NOT NULL,
+    size bigint NOT NULL,
+    side character(1) NOT NULL,
+    action character(1) NOT NULL,
+    flags smallint NOT NULL,
+    depth smallint NOT NULL,
+    publisher_id integer NOT NULL,
+    recv_at_ns bigint NOT NULL,
+    ts_in_delta integer NOT NULL
+)
+PARTITION BY RANGE (ts);
+
+COMMENT ON COLUMN trades.ts IS 'When the trade happened (ts_event)';
+
+CREATE TABLE vendor_ids (
+    dataset text NOT NULL,
+    vendor_id bigint NOT NULL,
+    starts date NOT NULL,
+    ends date NOT NULL,
+    instrument_id integer NOT NULL,
+    CONSTRAINT vendor_ids_check CHECK ((starts < ends))
+);
+
+COMMENT ON TABLE vendor_ids IS 'Which instrument a vendor id meant on the UTC days from starts to before ends';
+
+ALTER TABLE ONLY applied_migrations
+    ADD CONSTRAINT applied_migrations_pkey PRIMARY KEY (name);
+
+ALTER TABLE ONLY bars_1d
+    ADD CONSTRAINT bars_1d_pkey PRIMARY KEY (instrument_id, ts, publisher_id);
+
+ALTER TABLE ONLY bars_1h
+    ADD CONSTRAINT bars_1h_pkey PRIMARY KEY (instrument_id, ts, publisher_id);
+
+ALTER TABLE ONLY bars_1m
+    ADD CONSTRAINT bars_1m_pkey PRIMARY KEY (instrument_id, ts, publisher_id);
+
+ALTER TABLE ONLY corporate_actions
+    ADD CONSTRAINT corporate_actions_pkey PRIMARY KEY (symbol, ex_date, kind);
+
+ALTER TABLE ONLY dbn_schemas
+    ADD CONSTRAINT dbn_schemas_name_key UNIQUE (name);
+
+ALTER TABLE ONLY dbn_schemas
+    ADD CONSTRAINT dbn_schemas_pkey PRIMARY KEY (schema_id);
+
+ALTER TABLE ONLY definitions
+    ADD CONSTRAINT definitions_pkey PRIMARY KEY (instrument_id, ts, digest, ord);
+
+ALTER TABLE ONLY instruments
+    ADD CONSTRAINT instruments_dataset_raw_symbol_key UNIQUE (dataset, raw_symbol);
+
+ALTER TABLE ONLY instruments
+    ADD CONSTRAINT instruments_pkey PRIMARY KEY (instrument_id);
+
+ALTER TABLE ONLY kept_chunks
+    ADD CONSTRAINT kept_chunks_pkey PRIMARY KEY (table_name, starts);
+
+ALTER TABLE ONLY price_latest
+    ADD CONSTRAINT price_latest_pkey PRIMARY KEY (instrument_id);
+
+ALTER TABLE ONLY quote_latest
+    ADD CONSTRAINT quote_latest_pkey PRIMARY KEY (instrument_id);
+
+ALTER TABLE ONLY quotes
+    ADD CONSTRAINT quotes_pkey PRIMARY KEY (instrument_id, ts, digest, ord);
+
+ALTER TABLE ONLY runs
+    ADD CONSTRAINT runs_pkey PRIMARY KEY (run_id);
+
+ALTER TABLE ONLY statistics
+    ADD CONSTRAINT statistics_pkey PRIMARY KEY (instrument_id, ts, digest, ord);
+
+ALTER TABLE ONLY time_tables
+    ADD CONSTRAINT time_tables_pkey PRIMARY KEY (table_name);
+
+ALTER TABLE ONLY trades
+    ADD CONSTRAINT trades_pkey PRIMARY KEY (instrument_id, ts, digest, ord);
+
+ALTER TABLE ONLY vendor_ids
+    ADD CONSTRAINT vendor_ids_pkey PRIMARY KEY (dataset, vendor_id, starts);
+
+CREATE INDEX instruments_chain ON instruments USING btree (underlying, expiration, strike, "right");
+
+CREATE INDEX instruments_symbol ON instruments USING btree (raw_symbol);
+
+CREATE INDEX runs_newest ON runs USING btree (created_at DESC, run_id DESC);
+
+CREATE INDEX runs_waiting ON runs USING btree (created_at, run_id) WHERE (status = ANY (ARRAY['queued'::text, 'running'::text]));
+
+ALTER TABLE ONLY kept_chunks
+    ADD CONSTRAINT kept_chunks_table_name_fkey FOREIGN KEY (table_name) REFERENCES time_tables(table_name) ON DELETE CASCADE;
+
+ALTER TABLE ONLY price_latest
+    ADD CONSTRAINT price_latest_instrument_id_fkey FOREIGN KEY (instrument_id) REFERENCES instruments(instrument_id);
+
+ALTER TABLE ONLY quote_latest
+    ADD CONSTRAINT quote_latest_instrument_id_fkey FOREIGN KEY (instrument_id) REFERENCES instruments(instrument_id);
+
+ALTER TABLE ONLY vendor_ids
+    ADD CONSTRAINT vendor_ids_instrument_id_fkey FOREIGN KEY (instrument_id) REFERENCES instruments(instrument_id);
