@@ -361,7 +361,9 @@ def test_the_reader_reads_all_and_changes_nothing(flavoured_database):
 
 
 def wait_until(database, query):
+    deadline = time.monotonic() + 20
     while not database.rows(query):
+        assert time.monotonic() < deadline, query
         time.sleep(0.01)
 
 
