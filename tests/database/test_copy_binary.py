@@ -64,3 +64,18 @@ def test_nothing_comes_as_nothing(market):
 def test_an_unknown_kind_is_refused():
     with pytest.raises(ValueError, match="numeric"):
         encode([Column("x", "numeric", np.zeros(1))])
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        Column("x", "int2", np.array([1, 70_000])),
+        Column("x", "int4", np.array([1, -(2**31) - 1])),
+        Column("x", "char", np.array([b"A", b"AB"])),
+        Column("x", "int8", np.array([1])),
+        Column("x", "int8", np.array([1, 2]), np.array([True])),
+    ],
+)
+def test_what_does_not_fit_is_refused(column):
+    with pytest.raises(ValueError, match="column x"):
+        encode([Column("first", "int8", np.array([1, 2])), column])

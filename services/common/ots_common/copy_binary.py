@@ -51,7 +51,7 @@ class Column:
 
 
 def encode(columns: Sequence[Column]) -> bytes:
-    """The whole binary COPY stream of ``columns``; all must have one length. Raises ValueError for an unknown kind."""
+    """The whole binary COPY stream of ``columns``, all of one length. Raises ValueError for what does not fit."""
     n = len(columns[0].values)
     if unknown := {c.kind for c in columns} - _WIRE.keys():
         raise ValueError(f"no wire format for {sorted(unknown)}")
@@ -65,6 +65,7 @@ def encode(columns: Sequence[Column]) -> bytes:
     for i, column in enumerate(columns):
         width = dtype[f"value{i}"].itemsize
         rows[f"value{i}"] = column.values - _EPOCH_US if column.kind == "timestamptz" else column.values
+        _check_fits(column, n, width)
         rows[f"length{i}"] = width
         if column.null is not None and column.null.any():
             rows[f"length{i}"][column.null] = -1
@@ -74,6 +75,19 @@ def encode(columns: Sequence[Column]) -> bytes:
             keep[column.null, start : start + width] = False
     body = rows.tobytes() if keep is None else rows.view(np.uint8).reshape(n, -1)[keep].tobytes()
     return _HEADER + body + _TRAILER
+
+
+def _check_fits(column: Column, n: int, width: int) -> None:
+    """numpy would wrap a number, cut a text and repeat a single value without a word."""
+    values = column.values
+    if len(values) != n or (column.null is not None and len(column.null) != n):
+        raise ValueError(f"column {column.name} has {len(values)} values, the first column {n}")
+    if column.kind == "char" and values.dtype.itemsize != width:
+        raise ValueError(f"column {column.name} holds texts longer than one byte")
+    if column.kind in ("int2", "int4") and n and values.dtype.itemsize > width:
+        limit = 1 << (8 * width - 1)
+        if int(values.min()) < -limit or int(values.max()) >= limit:
+            raise ValueError(f"column {column.name} has a value that does not fit {column.kind}")
 
 
 def copy_in(connection: Connection, table: str, columns: Sequence[Column]) -> None:

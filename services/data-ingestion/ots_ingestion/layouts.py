@@ -226,6 +226,7 @@ def _quotes(schema: str, records: NDArray[Any]) -> Rows:
 def _statistics(schema: str, records: NDArray[Any]) -> Rows:
     keep = _Keep(len(records))
     keep.refuse("undefined_time", (records["ts_event"] > _LAST_TIME) | (records["ts_recv"] > _LAST_TIME))
+    keep.refuse("unknown_statistic", records["stat_type"] > np.iinfo(np.int16).max)
     r = records[keep.mask]
     undefined_quantity = UNDEFINED if r.dtype["quantity"].itemsize == 8 else _UNDEFINED_I32
     columns = [
