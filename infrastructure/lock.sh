@@ -15,6 +15,6 @@ compile() { # compile SOURCE TARGET [uv arguments]
 }
 
 compile requirements.in requirements.txt "$@"
-for source in services/*/requirements.in infrastructure/native/requirements.in; do
+for source in services/*/requirements.in infrastructure/native/requirements.in tests/benchmarks/requirements.in; do
   compile "$source" "${source%.in}.txt" --constraints requirements.txt
 done
