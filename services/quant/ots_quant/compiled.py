@@ -12,8 +12,11 @@ caller's constant, a memory map) may be passed for ``READ``.
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import pickle
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
@@ -57,8 +60,20 @@ def inline(function: Compiled) -> Compiled:
 
 
 def _compile_cached(dispatcher: Any, signature: Any) -> None:
+    # numba takes a cached kernel for current when its own file is: what it inlined from elsewhere counts here too
+    file = dispatcher._cache._cache_file
+    file._source_stamp = (file._source_stamp, _inlined_sources())
     try:
         dispatcher.compile(signature)
     except (EOFError, pickle.UnpicklingError):
         dispatcher._cache.flush()
         dispatcher.compile(signature)
+
+
+@functools.cache
+def _inlined_sources() -> str:
+    """A digest of the code that kernels of other files inline, and of the options above."""
+    here = Path(__file__).resolve().parent
+    return hashlib.sha256(
+        b"".join((here / name).read_bytes() for name in ("compiled.py", "kernels/special.py"))
+    ).hexdigest()
