@@ -69,7 +69,7 @@ def test_a_hole_inside_is_refused(wrong):
     [
         lambda: indicators.sma(CLOSE, 1),
         lambda: indicators.sma(CLOSE, 10**9),
-        lambda: indicators.sma(CLOSE.reshape(2, -1), 5),
+        lambda: indicators.sma(100.0, 5),
         lambda: indicators.macd(CLOSE, 26, 12, 9),
         lambda: indicators.bollinger(CLOSE, 20, 0),
         lambda: indicators.atr(CLOSE[:5], CLOSE, CLOSE, 14),

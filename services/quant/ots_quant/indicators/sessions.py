@@ -1,0 +1,215 @@
+"""Indicators that begin anew with each session, or look at the session before.
+
+The caller names the sessions: ``session`` is an integer for each bar, the same for the bars of one session and growing
+from one to the next (of shape (m,), shared by all rows of a panel, or of the panel's shape). A negative one marks a bar
+outside every session: it takes no part, and its value is NaN. ``slot`` is the time of day as an integer, how many bars
+after the session's first interval a bar begins; it grows within a session, with holes where no bar is.
+The session before is the last one that has a bar: where data is missing, it may lie days back.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ots_quant.indicators.panels import Ids, Panel, Series, above_zero, panel, whole
+from ots_quant.kernels import indicators as kernels
+
+_MOST_SLOTS = 100_000
+
+
+class Vwap(NamedTuple):
+    """Volume-weighted average price, and bands around it; in the unit of the prices."""
+
+    vwap: Series
+    upper: Series
+    lower: Series
+
+
+class VolumeProfile(NamedTuple):
+    """Price of the largest volume, and the borders of the value area around it; in the unit of the prices."""
+
+    point_of_control: Series
+    value_area_high: Series
+    value_area_low: Series
+
+
+class Pivots(NamedTuple):
+    """Floor traders' pivot, and three resistances and supports; in the unit of the prices."""
+
+    pivot: Series
+    r1: Series
+    r2: Series
+    r3: Series
+    s1: Series
+    s2: Series
+    s3: Series
+
+
+class OpeningRange(NamedTuple):
+    """Extremes of the session's first bars, in the unit of the prices."""
+
+    high: Series
+    low: Series
+
+
+class RelativeVolume(NamedTuple):
+    """Volume over what is usual at that time of day: of the bar, and of the session up to and with the bar."""
+
+    bar: Series
+    session: Series
+
+
+def vwap(
+    high: ArrayLike, low: ArrayLike, close: ArrayLike, volume: ArrayLike, session: ArrayLike, deviations: float
+) -> Vwap:
+    """Volume-weighted mean of the typical price since the session began, and ``deviations`` weighted deviations around.
+
+    The deviation is the root of the volume-weighted variance of the typical price (high + low + close) / 3 around the
+    mean so far. NaN until something was traded. Source: S. Berkowitz, D. Logue, E. Noser, Journal of Finance 43 (1988);
+    its update as in D. West, Communications of the ACM 22:9 (1979).
+    """
+    bars = _ordered(panel(high=high, low=low, close=close, volume=volume).with_ids(session=session))
+    return Vwap(*bars.fill(kernels.session_vwap, 3, above_zero("deviations", deviations, 1e6)))
+
+
+def anchored_vwap(
+    high: ArrayLike, low: ArrayLike, close: ArrayLike, volume: ArrayLike, anchor: int, deviations: float
+) -> Vwap:
+    """As `vwap`, of all bars from index ``anchor`` on, whatever their sessions; NaN before.
+
+    Raises ValueError when there is no bar ``anchor``.
+    """
+    bars = panel(high=high, low=low, close=close, volume=volume)
+    length = bars.arrays[0].shape[-1]
+    since = np.arange(length) >= whole("anchor", anchor, 0, max(length - 1, 0))
+    bars = bars.with_ids(session=np.where(since, 0, -1))
+    return Vwap(*bars.fill(kernels.session_vwap, 3, above_zero("deviations", deviations, 1e6)))
+
+
+def volume_profile(
+    open: ArrayLike,
+    high: ArrayLike,
+    low: ArrayLike,
+    volume: ArrayLike,
+    session: ArrayLike,
+    bin_width: float,
+    value_area: float,
+) -> VolumeProfile:
+    """The profile of the session so far: its point of control, and the area of ``value_area`` of its volume.
+
+    Bins are ``bin_width`` of the session's first open wide (0.0005: 5 basis points), one of them centred on that open:
+    a grid that is known when the session begins. A bar's volume is spread evenly from its low to its high. The point of
+    control is the centre of the fullest bin (of equals, the one nearest to the middle of the range so far); the area
+    grows from it by the larger of the two bins above and the two below, and upwards when they are equal. NaN until
+    something was traded. On bars that are whole sessions it says no more than the bar's range.
+    Raises ValueError when bin_width or value_area is outside of (0, 1], or a session would span a million bins.
+    Source: J. Steidlmayer, CBOT Market Profile (1985); the area as in J. Dalton, Mind over Markets (1990), appendix 1.
+    """
+    bars = panel(positive=True, open=open, high=high, low=low, volume=volume).with_ids(session=session)
+    width, share = above_zero("bin_width", bin_width, 1), above_zero("value_area", value_area, 1)
+    return VolumeProfile(*_ordered(bars).fill(kernels.volume_profile, 3, width, share))
+
+
+def opening_range(high: ArrayLike, low: ArrayLike, session: ArrayLike, slot: ArrayLike, slots: int) -> OpeningRange:
+    """Highest high and lowest low of the session's bars in its first ``slots`` slots, once the last of those is over.
+
+    NaN before that, and in a session without a bar in those slots. Source: T. Crabel, Day Trading with Short Term Price
+    Patterns and Opening Range Breakout (1990).
+    """
+    bars = panel(high=high, low=low).with_ids(session=session, slot=slot)
+    return OpeningRange(*_ordered(bars, slots=True).fill(kernels.opening_range, 2, whole("slots", slots, 1)))
+
+
+def relative_volume(volume: ArrayLike, session: ArrayLike, slot: ArrayLike, sessions: int) -> RelativeVolume:
+    """Volume over its mean at the same slot in the last ``sessions`` sessions that had a bar there; 1 is usual.
+
+    NaN until there were so many, and where the mean is zero. A bar is compared with past sessions only.
+    """
+    bars = panel(volume=volume).with_ids(session=session, slot=slot)
+    return RelativeVolume(
+        *_ordered(bars, slots=True).fill(kernels.relative_volume, 2, whole("sessions", sessions, 1, 10_000))
+    )
+
+
+def pivots(high: ArrayLike, low: ArrayLike, close: ArrayLike, session: ArrayLike) -> Pivots:
+    """Floor traders' pivots from the high, low and last close of the session before; NaN in the first session.
+
+    P = (H + L + C) / 3; R1 = 2P - L, S1 = 2P - H; R2 = P + (H - L), S2 = P - (H - L); R3 = H + 2 (P - L),
+    S3 = L - 2 (H - P). Source: J. Person, A Complete Guide to Technical Trading Tactics (2004), chapter 6.
+    """
+    bars = _ordered(panel(high=high, low=low, close=close).with_ids(session=session))
+    h, low_, c = bars.many(_session_before, 3)
+    p = (h + low_ + c) / 3
+    return Pivots(p, 2 * p - low_, p + (h - low_), h + 2 * (p - low_), 2 * p - h, p - (h - low_), low_ - 2 * (h - p))
+
+
+def gap(open: ArrayLike, close: ArrayLike, session: ArrayLike) -> Series:
+    """The session's first open over the last close of the session before, less 1; known from the first bar on.
+
+    A decimal: 0.01 is a gap of one per cent upwards. NaN in the first session. Raises ValueError where a price is not
+    above zero.
+    """
+    return _ordered(panel(positive=True, open=open, close=close).with_ids(session=session)).one(_gap)
+
+
+def _ordered(bars: Panel, *, slots: bool = False) -> Panel:
+    """The panel, whose last arrays are the sessions (and slots), once these are in order. Raises ValueError if not."""
+    ids: Ids = bars.arrays[-2 if slots else -1]
+    slot: Ids | None = bars.arrays[-1] if slots else None
+    # a shared array was broadcast: one row of it tells all
+    if ids.ndim > 1 and ids.strides[0] == 0 and (slot is None or slot.strides[0] == 0):
+        ids, slot = ids[:1], None if slot is None else slot[:1]
+    for row in range(len(ids) if ids.ndim > 1 else 1):
+        one = ids if ids.ndim == 1 else ids[row]
+        inside = one >= 0
+        sessions = one[inside]
+        if (np.diff(sessions) < 0).any():
+            raise ValueError("session must not go back in time")
+        if slot is None:
+            continue
+        times = (slot if slot.ndim == 1 else slot[row])[inside]
+        if len(times) and not 0 <= times.min() <= times.max() < _MOST_SLOTS:
+            raise ValueError(f"slot must be from 0 to {_MOST_SLOTS - 1:,} within sessions")
+        if (np.diff(times)[np.diff(sessions) == 0] <= 0).any():
+            raise ValueError("slot must grow within a session")
+    return bars
+
+
+def _firsts(session: Ids) -> Ids:
+    """The index of the first bar of each session among bars that all lie in sessions."""
+    first: Ids = np.flatnonzero(np.concatenate((np.ones(1, np.bool_), session[1:] != session[:-1])))
+    return first
+
+
+def _spread(per_session: Series, first: Ids, inside: NDArray[np.bool_]) -> Series:
+    """One value a session, at each of its bars; NaN at bars outside."""
+    bars = np.full(len(inside), np.nan)
+    lengths = np.diff(np.append(first, int(inside.sum())))
+    bars[inside] = np.repeat(per_session, lengths)
+    return bars
+
+
+def _session_before(high: Series, low: Series, close: Series, session: Ids) -> tuple[Series, ...]:
+    """High, low and last close of the session before, at each bar."""
+    inside = session >= 0
+    if not inside.any():
+        return tuple(np.full((3, len(session)), np.nan))
+    first = _firsts(session[inside])
+    of_session = (
+        np.maximum.reduceat(high[inside], first),
+        np.minimum.reduceat(low[inside], first),
+        close[inside][np.append(first[1:], inside.sum()) - 1],
+    )
+    return tuple(_spread(np.concatenate(([np.nan], values[:-1])), first, inside) for values in of_session)
+
+
+def _gap(open_: Series, close: Series, session: Ids) -> Series:
+    inside = session >= 0
+    if not inside.any():
+        return np.full(len(session), np.nan)
+    first = _firsts(session[inside])
+    last_close = close[inside][first[1:] - 1]
+    return _spread(np.concatenate(([np.nan], open_[inside][first[1:]] / last_close - 1)), first, inside)

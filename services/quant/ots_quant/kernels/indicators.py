@@ -1,0 +1,210 @@
+"""Recursions over bars that TA-Lib has not, or not for a session: one row of bars in, one row filled.
+
+Every kernel reads bar i and those before it to fill output i, so none can look ahead. A negative session id marks a bar
+outside every session: it is passed over, and its output is NaN.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import types
+
+from ots_quant.compiled import FLOAT, INT, READ, READ_INTS, WRITE, kernel
+from ots_quant.indicators.panels import Ids, Series
+
+_MOST_BINS = 1_000_000
+
+
+@kernel(types.void(READ, READ, READ, INT, FLOAT, WRITE, WRITE))
+def supertrend(
+    high: Series, low: Series, close: Series, period: int, multiplier: float, line: Series, direction: Series
+) -> None:
+    """Wilder's ATR and the ratchet of the two bands in one pass; starts upwards, as TA-Lib's SUPERTREND does."""
+    n = len(close)
+    line[: min(period, n)] = np.nan
+    direction[: min(period, n)] = np.nan
+    if n <= period:
+        return
+    atr = 0.0
+    for i in range(1, period + 1):
+        atr += max(high[i], close[i - 1]) - min(low[i], close[i - 1])
+    atr /= period
+    middle = 0.5 * (high[period] + low[period])
+    upper, lower, up = middle + multiplier * atr, middle - multiplier * atr, True
+    line[period], direction[period] = lower, 1.0
+    for i in range(period + 1, n):
+        before = close[i - 1]
+        atr = (atr * (period - 1) + (max(high[i], before) - min(low[i], before))) / period
+        middle = 0.5 * (high[i] + low[i])
+        upper_now, lower_now = middle + multiplier * atr, middle - multiplier * atr
+        if upper_now < upper or before > upper:
+            upper = upper_now
+        if lower_now > lower or before < lower:
+            lower = lower_now
+        up = close[i] >= lower if up else close[i] > upper
+        line[i] = lower if up else upper
+        direction[i] = 1.0 if up else -1.0
+
+
+@kernel(types.void(READ, READ, READ, READ, READ_INTS, FLOAT, WRITE, WRITE, WRITE))
+def session_vwap(
+    high: Series,
+    low: Series,
+    close: Series,
+    volume: Series,
+    session: Ids,
+    deviations: float,
+    mean: Series,
+    upper: Series,
+    lower: Series,
+) -> None:
+    """Weighted mean and variance of the typical price, updated as West (1979) does, which loses no digits."""
+    current = np.int64(-1)
+    weight, average, squares = 0.0, 0.0, 0.0
+    for i in range(len(close)):
+        if session[i] < 0:
+            mean[i], upper[i], lower[i] = np.nan, np.nan, np.nan
+            continue
+        if session[i] != current:
+            current, weight, average, squares = session[i], 0.0, 0.0, 0.0
+        if volume[i] > 0.0:
+            price = (high[i] + low[i] + close[i]) / 3.0
+            weight += volume[i]
+            step = price - average
+            average += step * volume[i] / weight
+            squares += volume[i] * step * (price - average)
+        if weight > 0.0:
+            band = deviations * math.sqrt(max(squares / weight, 0.0))
+            mean[i], upper[i], lower[i] = average, average + band, average - band
+        else:
+            mean[i], upper[i], lower[i] = np.nan, np.nan, np.nan
+
+
+@kernel(types.void(READ, READ, READ_INTS, READ_INTS, INT, WRITE, WRITE))
+def opening_range(
+    high: Series, low: Series, session: Ids, slot: Ids, slots: int, range_high: Series, range_low: Series
+) -> None:
+    """Extremes of the bars whose slot is below ``slots``, from the moment that the last such slot has passed."""
+    current = np.int64(-1)
+    highest, lowest = -np.inf, np.inf
+    for i in range(len(high)):
+        range_high[i], range_low[i] = np.nan, np.nan
+        if session[i] < 0:
+            continue
+        if session[i] != current:
+            current, highest, lowest = session[i], -np.inf, np.inf
+        if slot[i] < slots:
+            highest, lowest = max(highest, high[i]), min(lowest, low[i])
+        if slot[i] >= slots - 1 and highest >= lowest:
+            range_high[i], range_low[i] = highest, lowest
+
+
+@kernel(types.void(READ, READ_INTS, READ_INTS, INT, WRITE, WRITE))
+def relative_volume(volume: Series, session: Ids, slot: Ids, sessions: int, of_bar: Series, of_session: Series) -> None:
+    """Volume against its mean at the same slot of the last ``sessions`` sessions that had a bar there."""
+    slots = 0
+    for i in range(len(volume)):
+        if session[i] >= 0:
+            slots = max(slots, slot[i] + 1)
+    seen = np.zeros(slots, np.int64)
+    bars = np.zeros((slots, sessions))
+    sums = np.zeros((slots, sessions))
+    current, so_far = np.int64(-1), 0.0
+    for i in range(len(volume)):
+        of_bar[i], of_session[i] = np.nan, np.nan
+        if session[i] < 0:
+            continue
+        if session[i] != current:
+            current, so_far = session[i], 0.0
+        so_far += volume[i]
+        at = slot[i]
+        if seen[at] >= sessions:
+            usual, usual_so_far = bars[at].sum() / sessions, sums[at].sum() / sessions
+            if usual > 0.0:
+                of_bar[i] = volume[i] / usual
+            if usual_so_far > 0.0:
+                of_session[i] = so_far / usual_so_far
+        bars[at, seen[at] % sessions] = volume[i]
+        sums[at, seen[at] % sessions] = so_far
+        seen[at] += 1
+
+
+@kernel(types.void(READ, READ, READ, READ, READ_INTS, FLOAT, FLOAT, WRITE, WRITE, WRITE))
+def volume_profile(
+    open_: Series,
+    high: Series,
+    low: Series,
+    volume: Series,
+    session: Ids,
+    width: float,
+    share: float,
+    point: Series,
+    area_high: Series,
+    area_low: Series,
+) -> None:
+    """The profile of the session so far: bins of ``width`` times the session's first open, one centred on that open."""
+    n = len(open_)
+    i = 0
+    while i < n:
+        if session[i] < 0:
+            point[i], area_high[i], area_low[i] = np.nan, np.nan, np.nan
+            i += 1
+            continue
+        # the extent of the session only sizes the buffer: no value depends on it
+        end, highest, lowest = i, high[i], low[i]
+        while end < n and (session[end] == session[i] or session[end] < 0):
+            if session[end] >= 0:
+                highest, lowest = max(highest, high[end]), min(lowest, low[end])
+            end += 1
+        reference, step = open_[i], open_[i] * width
+        if highest - lowest > _MOST_BINS * step:
+            raise ValueError("bin_width is too small for the range of a session: more than a million bins")
+        # bin b holds the prices from b - 1/2 to b + 1/2 steps off the reference; the buffer begins with `lowest_bin`
+        lowest_bin = math.floor((lowest - reference) / step + 0.5)
+        held = np.zeros(math.floor((highest - reference) / step + 0.5) - lowest_bin + 1)
+        first_bin, last_bin = len(held), -1
+        floor_price, top_price, total = np.inf, -np.inf, 0.0
+        for j in range(i, end):
+            point[j], area_high[j], area_low[j] = np.nan, np.nan, np.nan
+            if session[j] < 0:
+                continue
+            floor_price, top_price = min(floor_price, low[j]), max(top_price, high[j])
+            under, over = (low[j] - reference) / step + 0.5, (high[j] - reference) / step + 0.5
+            under_bin, over_bin = math.floor(under), math.floor(over)
+            first, last = under_bin - lowest_bin, over_bin - lowest_bin
+            first_bin, last_bin = min(first_bin, first), max(last_bin, last)
+            total += volume[j]
+            if first == last:
+                held[first] += volume[j]
+            else:
+                each = volume[j] / (over - under)
+                held[first] += each * (under_bin + 1.0 - under)
+                for b in range(first + 1, last):
+                    held[b] += each
+                held[last] += each * (over - over_bin)
+            if total <= 0.0:
+                continue
+            half = (0.5 * (floor_price + top_price) - reference) / step
+            best = first_bin
+            for b in range(first_bin + 1, last_bin + 1):
+                nearer = abs(b + lowest_bin - half) < abs(best + lowest_bin - half)
+                if held[b] > held[best] or (held[b] == held[best] and nearer):
+                    best = b
+            up, down, covered = best, best, held[best]
+            while covered < share * total and (up < last_bin or down > first_bin):
+                above = held[up + 1] if up < last_bin else 0.0
+                above += held[up + 2] if up + 1 < last_bin else 0.0
+                below = held[down - 1] if down > first_bin else 0.0
+                below += held[down - 2] if down - 1 > first_bin else 0.0
+                if up < last_bin and (above >= below or down == first_bin):
+                    up = min(up + 2, last_bin)
+                    covered += above
+                else:
+                    down = max(down - 2, first_bin)
+                    covered += below
+            point[j] = reference + (best + lowest_bin) * step
+            area_high[j] = reference + (up + lowest_bin + 0.5) * step
+            area_low[j] = reference + (down + lowest_bin - 0.5) * step
+        i = end
