@@ -1,0 +1,172 @@
+"""All slices fitted at once, first each by itself, then together where arbitrage is left.
+
+Start: for each of a grid of centres and widths SVI is linear in the other three parameters (Zeliade 2009, Quasi-explicit
+calibration of Gatheral's SVI model); the best of the grid begins a Levenberg-Marquardt descent of all slices at once,
+as arrays of shape (slices, points), each with a damping of its own (Marquardt 1963, SIAM J. 11(2), 431).
+
+Error: (model volatility - mid volatility) in half-spreads. A quote further off than three robust deviations, and than
+its own half-spread, counts as if it were there (Huber's weights), so that a stale quote has a bounded pull.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ots_quant.surface import normal
+
+Values = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+START_CENTRES = np.array([-3.0, -1.5, -0.75, -0.25, 0.25, 0.75, 1.5])
+START_WIDTHS = np.array([0.1, 0.35, 0.8, 1.6, 3.5, 8.0])
+
+_START_POINTS = 48  # of each slice, enough to choose among grid nodes
+_STEPS = 60
+_ROUNDS = 3  # of outlier weights
+_CONVERGED = 1e-9  # relative decrease of the cost
+
+
+class Targets(NamedTuple):
+    """What the slices are fitted to: (slices, points), padded with weight 0 at x = 0; ``theta`` (slices,)."""
+
+    x: Values
+    v: Values
+    weight: Values
+    """Half-spreads per unit of v: the residual is weight * (model v - v)."""
+    theta: Values
+
+
+def fit_independent(targets: Targets) -> tuple[Values, Values]:
+    """Parameters (slices, 5) of every slice by itself, and the trust in each point (1 fully, towards 0 for outliers)."""
+    parameters = _start(targets)
+    trust = np.ones(targets.x.shape)
+    for _ in range(_ROUNDS):
+        parameters = descend(parameters, targets, trust)
+        before, trust = trust, outlier_weights(parameters, targets)
+        if np.abs(trust - before).max(initial=0.0) < 1e-3:
+            break
+    return parameters, trust
+
+
+def outlier_weights(parameters: Values, targets: Targets) -> Values:
+    """Huber's weights at three robust deviations of each slice, none for a quote that the slice runs through."""
+    distance = np.abs(targets.weight * (normal.values(parameters, targets.x) - targets.v))
+    used = targets.weight > 0
+    ordered = np.sort(np.where(used, distance, np.inf), axis=1)
+    middle = np.maximum(used.sum(axis=1) - 1, 0) // 2
+    median = ordered[np.arange(middle.size), middle]
+    limit = np.maximum(3.0 * 1.4826 * median, 1.0)[:, None]
+    return limit / np.maximum(distance, limit)
+
+
+def _start(targets: Targets) -> Values:
+    """The best node of the grid for each slice."""
+    x, v, weight = _thinned(targets)
+    centre, width = (axis.reshape(-1) for axis in np.meshgrid(START_CENTRES, START_WIDTHS, indexing="ij"))
+    distance = x[:, None, :] - centre[:, None]
+    root = np.sqrt(distance**2 + width[:, None] ** 2)
+    w = np.broadcast_to((weight**2)[:, None, :], distance.shape)
+    level, tilt, slope = _linear_svi(distance, root, v[:, None, :], w)
+    slope = np.clip(slope, 1e-3, None)
+    tilt = np.clip(tilt, -0.98 * slope, 0.98 * slope)
+    total = np.maximum(w.sum(axis=2), 1e-300)
+    bent = tilt[..., None] * distance + slope[..., None] * root
+    level = (w * (v[:, None, :] - bent)).sum(axis=2) / total
+    least = np.maximum(level + width * np.sqrt(slope**2 - tilt**2), 1e-2)
+    level = least - width * np.sqrt(slope**2 - tilt**2)
+    cost = (w * (level[..., None] + bent - v[:, None, :]) ** 2).sum(axis=2)
+    best = np.argmin(cost, axis=1)
+    row = np.arange(best.size)
+    slope, tilt, least = slope[row, best], tilt[row, best], least[row, best]
+    start = np.stack(
+        [np.log(least), np.log(slope - tilt), np.log(slope + tilt), centre[best], np.log(width[best])], axis=1
+    )
+    return normal.bounded(start, targets.theta)
+
+
+def _thinned(targets: Targets) -> tuple[Values, Values, Values]:
+    """Every so manieth point by moneyness."""
+    points = targets.x.shape[1]
+    if points <= _START_POINTS:
+        return targets.x, targets.v, targets.weight
+    counts = np.maximum((targets.weight > 0).sum(axis=1), 1)
+    order = np.argsort(np.where(targets.weight > 0, targets.x, np.inf), axis=1)
+    chosen = (np.linspace(0.0, 1.0, _START_POINTS) * (counts[:, None] - 1)).astype(np.intp)
+    chosen = np.take_along_axis(order, chosen, axis=1)
+    x, v, weight = (np.take_along_axis(values, chosen, axis=1) for values in targets[:3])
+    return x, v, weight
+
+
+def _linear_svi(distance: Values, root: Values, v: Values, w: Values) -> tuple[Values, Values, Values]:
+    """Weighted least squares of v = level + tilt * distance + slope * root, for every slice and node."""
+    basis = np.stack([np.ones(distance.shape), distance, root], axis=-2)
+    weighted = basis * w[..., None, :]
+    matrix = weighted @ np.swapaxes(basis, -1, -2)
+    scale = np.sqrt(np.maximum(np.diagonal(matrix, axis1=-2, axis2=-1), 1e-300))
+    matrix = matrix / scale[..., :, None] / scale[..., None, :] + 1e-10 * np.eye(3)
+    moment = (weighted @ v[..., :, None])[..., 0] / scale
+    solution = np.linalg.solve(matrix, moment[..., None])[..., 0] / scale
+    return solution[..., 0], solution[..., 1], solution[..., 2]
+
+
+class _State(NamedTuple):
+    """Where a descent is: parameters, cost, and the normal equations there."""
+
+    parameters: Values
+    cost: Values
+    matrix: Values
+    gradient: Values
+
+
+def descend(parameters: Values, targets: Targets, trust: Values) -> Values:
+    """Levenberg-Marquardt on every slice at once; a slice that has converged is left out of further work."""
+    result = parameters.copy()
+    live = np.flatnonzero((targets.weight > 0).any(axis=1))
+    work = Targets(*(values[live] for values in targets))
+    work = work._replace(weight=work.weight * np.sqrt(trust[live]))
+    state = _evaluated(parameters[live], work)
+    damping = np.full(live.size, 1e-3)
+    for _ in range(_STEPS):
+        if live.size == 0:
+            break
+        step = _damped_step(state.matrix, state.gradient, damping)
+        there = _evaluated(normal.bounded(state.parameters + step, work.theta), work)
+        better = there.cost <= state.cost
+        gain = np.where(better, state.cost - there.cost, np.inf)
+        finished = (gain <= _CONVERGED * state.cost) | (damping > 1e9)
+        state = _State(*(_chosen(better, new, old) for new, old in zip(there, state, strict=True)))
+        damping = np.where(better, damping * 0.1, damping * 4.0)
+        if finished.any():
+            result[live[finished]] = state.parameters[finished]
+            more = ~finished
+            live, damping = live[more], damping[more]
+            work, state = Targets(*(values[more] for values in work)), _State(*(values[more] for values in state))
+    result[live] = state.parameters
+    return result
+
+
+def _evaluated(parameters: Values, targets: Targets) -> _State:
+    model, by = normal.slopes(parameters, targets.x)
+    residual = targets.weight * (model - targets.v)
+    by *= targets.weight[:, None, :]
+    return _State(
+        parameters,
+        np.einsum("ij,ij->i", residual, residual),
+        by @ np.swapaxes(by, 1, 2),
+        (by @ residual[:, :, None])[:, :, 0],
+    )
+
+
+def _chosen(better: Mask, new: Values, old: Values) -> Values:
+    return np.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
+
+def _damped_step(matrix: Values, gradient: Values, damping: Values) -> Values:
+    """Solution of (H + damping diag H) step = -gradient, for every slice."""
+    diagonal = np.diagonal(matrix, axis1=1, axis2=2)
+    ridge = damping[:, None] * diagonal + 1e-12 * diagonal.max(axis=1, keepdims=True) + 1e-300
+    damped = matrix + ridge[:, :, None] * np.eye(matrix.shape[1])
+    return -np.linalg.solve(damped, gradient[:, :, None])[:, :, 0]

@@ -1,0 +1,165 @@
+"""From quotes of contracts to volatilities with weights: which contracts tell about the smile, and how well each does.
+
+The leg out of the money tells: it is the more traded one, and early exercise hardly touches it. Within half a standard
+deviation of the forward both legs count, sliding from the put to the call, so that no strike carries a step.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ots_quant import american as american_options
+from ots_quant import european
+from ots_quant.parity import group_expirations, two_sided
+
+Values = NDArray[np.float64]
+Codes = NDArray[np.int64]
+
+BLEND_DEVIATIONS = 0.5
+"""Both legs of a strike count within this many standard deviations of the forward."""
+
+_NARROWEST = 0.2  # a half-spread counts as at least this share of its slice's median, so that no quote rules alone
+
+
+class LeftOut(IntEnum):
+    """Why a contract is not in the fit."""
+
+    USED = 0
+    BAD_NUMBERS = 1
+    """A strike, a time, a bid or an ask that is not finite or is negative; a strike of zero."""
+    EXPIRED = 2
+    NO_FORWARD = 3
+    ONE_SIDED = 4
+    """No bid or no ask."""
+    CROSSED = 5
+    IN_THE_MONEY = 6
+    NO_VOLATILITY = 7
+    """The mid lies outside the bounds within which an implied volatility exists."""
+
+
+class Quotes(NamedTuple):
+    """Per contract, arrays of shape (contracts,)."""
+
+    right: Values
+    strike: Values
+    years: Values
+    bid: Values
+    ask: Values
+    forward: Values
+    rate: Values
+
+
+class Points(NamedTuple):
+    """Per contract: log-moneyness, the mid's volatility, half of the spread in volatility, weight, and why left out."""
+
+    k: Values
+    volatility: Values
+    half_spread: Values
+    weight: Values
+    """1, or less near the money where two contracts of one strike share it; 0 where left out."""
+    left_out: Codes
+    expiration: NDArray[np.intp]
+    """Row in ``expirations``, -1 without one."""
+    expirations: Values
+
+
+def points_of(quotes: Quotes, spot: float, american: bool) -> Points:
+    """Volatilities of the contracts that tell about the smile. Never raises: bad numbers are left out with a reason."""
+    expirations, expiration = group_expirations(quotes.years)
+    with np.errstate(all="ignore"):  # bad numbers are told apart below, and become NaN until then
+        k = np.log(quotes.strike / quotes.forward)
+        left_out = _unusable(quotes)
+        deviation = _at_the_money_deviation(quotes, k, left_out, expiration, expirations.size)
+        share = _share_of_leg(quotes.right, k, deviation)
+        left_out[(left_out == LeftOut.USED) & (share <= 0)] = LeftOut.IN_THE_MONEY
+        volatility = _volatility(quotes, left_out == LeftOut.USED, spot, american)
+        half_spread = (quotes.ask - quotes.bid) / 2.0 / _vega(quotes, k, volatility)
+        left_out[(left_out == LeftOut.USED) & ~np.isfinite(half_spread)] = LeftOut.NO_VOLATILITY
+    used = left_out == LeftOut.USED
+    half_spread = _at_least_a_share(np.where(used, half_spread, np.nan), expiration, expirations.size)
+    return Points(k, volatility, half_spread, np.where(used, share, 0.0), left_out, expiration, expirations)
+
+
+def _unusable(quotes: Quotes) -> Codes:
+    sides = (quotes.bid, quotes.ask)
+    bad = ~(np.isfinite(quotes.strike) & (quotes.strike > 0) & np.isfinite(quotes.years))
+    for side in sides:
+        bad |= np.isinf(side) | (side < 0)
+    return np.select(
+        [
+            bad,
+            quotes.years <= 0,
+            ~(np.isfinite(quotes.forward) & (quotes.forward > 0) & np.isfinite(quotes.rate)),
+            ~(quotes.bid > 0) | ~(quotes.ask > 0),
+            ~two_sided(*sides),
+        ],
+        [LeftOut.BAD_NUMBERS, LeftOut.EXPIRED, LeftOut.NO_FORWARD, LeftOut.ONE_SIDED, LeftOut.CROSSED],
+        LeftOut.USED,
+    ).astype(np.int64)
+
+
+def _at_the_money_deviation(
+    quotes: Quotes, k: Values, left_out: Codes, expiration: NDArray[np.intp], expirations: int
+) -> Values:
+    """Standard deviation to expiration, from the out-of-the-money contract nearest to the forward.
+
+    Near the money a call is worth forward / sqrt(2 pi) times it, less about half of its moneyness (Brenner &
+    Subrahmanyam 1988, Financial Analysts J. 44(5), 80): good enough to say what is near.
+    """
+    nearest = np.full(expirations + 1, np.inf)  # the last is for contracts without an expiration, whose row is -1
+    candidate = (left_out == LeftOut.USED) & (quotes.right * k >= 0)
+    np.minimum.at(nearest, expiration[candidate], np.abs(k[candidate]))
+    chosen = candidate & (np.abs(k) == nearest[expiration])
+    deviation = np.zeros(expirations + 1)
+    mid = (quotes.bid + quotes.ask) / 2.0 * np.exp(quotes.rate * quotes.years) / quotes.forward
+    np.maximum.at(deviation, expiration[chosen], np.sqrt(2.0 * np.pi) * (mid + np.abs(k) / 2.0)[chosen])
+    return deviation[expiration]
+
+
+def _share_of_leg(right: Values, k: Values, deviation: Values) -> Values:
+    """1 for the leg out of the money, 0 for the other, each sliding to a half at the forward."""
+    width = BLEND_DEVIATIONS * deviation
+    outside = right * k
+    return np.where(
+        np.abs(k) < width, 0.5 + 0.5 * outside / np.where(width > 0, width, 1.0), (outside >= 0).astype(np.float64)
+    )
+
+
+def _volatility(quotes: Quotes, wanted: NDArray[np.bool_], spot: float, american: bool) -> Values:
+    chosen = Quotes(*(values[wanted] for values in quotes))
+    dividend_yield = chosen.rate - np.log(chosen.forward / spot) / chosen.years
+    implied = american_options.implied_volatility if american else european.implied_volatility
+    volatility = np.full(wanted.shape, np.nan)
+    volatility[wanted] = implied(
+        (chosen.bid + chosen.ask) / 2.0,
+        chosen.right,
+        spot,
+        chosen.strike,
+        chosen.years,
+        chosen.rate,
+        dividend_yield,
+    )
+    return volatility
+
+
+def _vega(quotes: Quotes, k: Values, volatility: Values) -> Values:
+    """Black's (1976) vega: out of the money the American one differs by less than the half-spread means anything."""
+    deviation = volatility * np.sqrt(quotes.years)
+    d1 = -k / deviation + deviation / 2.0
+    discounted = quotes.forward * np.exp(-quotes.rate * quotes.years)
+    return discounted * np.sqrt(quotes.years / (2.0 * np.pi)) * np.exp(-0.5 * d1**2)
+
+
+def _at_least_a_share(half_spread: Values, expiration: NDArray[np.intp], expirations: int) -> Values:
+    used = np.isfinite(half_spread)
+    order = np.lexsort((half_spread, np.where(used, expiration, expirations)))[: np.count_nonzero(used)]
+    counts = np.bincount(expiration[used], minlength=expirations)
+    middle = np.cumsum(counts) - counts + counts // 2
+    floor = np.full(expirations + 1, np.nan)
+    floor[:-1][counts > 0] = half_spread[order][middle[counts > 0]] * _NARROWEST
+    floor = np.where(floor > 0, floor, 1e-6)
+    return np.where(used, np.maximum(half_spread, floor[expiration]), np.nan)
