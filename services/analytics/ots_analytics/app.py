@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask_openapi3.openapi import OpenAPI
 
-from ots_analytics.routes import indicators
+from ots_analytics.routes import indicators, patterns
 from ots_analytics.settings import AnalyticsSettings
 from ots_common.database import Database
 from ots_common.service import add_health, create_service
@@ -17,7 +17,10 @@ def create_app(settings: AnalyticsSettings | None = None) -> OpenAPI:
     """The WSGI app, wired from the environment or from ``settings``."""
     settings = settings or AnalyticsSettings()
     app = create_service(
-        NAME, settings, title="AI-OTS analytics", description="Indicators of stored bars, as of any moment."
+        NAME,
+        settings,
+        title="AI-OTS analytics",
+        description="Indicators and patterns of stored bars, at any moment.",
     )
     database = Database.of_service(NAME, settings)
     xnys()  # made now, not in the first request
@@ -29,4 +32,5 @@ def create_app(settings: AnalyticsSettings | None = None) -> OpenAPI:
         wants={},
     )
     app.register_api(indicators.blueprint(settings, database))
+    app.register_api(patterns.blueprint(settings, database))
     return app

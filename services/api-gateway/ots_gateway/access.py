@@ -60,6 +60,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/api/v1/data/corporate-actions/{symbol}", "data-ingestion", Role.VIEWER),
     Route("GET", "/api/v1/analytics/indicators", "analytics", Role.VIEWER),
     Route("GET", "/api/v1/analytics/indicators/{symbol}", "analytics", Role.VIEWER),
+    Route("GET", "/api/v1/analytics/patterns/{symbol}", "analytics", Role.VIEWER),
     Route("GET", "/api/v1/cache/stock-prices/{symbol}", "cache", Role.VIEWER),
     Route("POST", "/api/v1/cache/analytics", "cache", Role.TRADER, body_limit=MIB),
     Route("GET", "/api/v1/cache/analytics/{key}", "cache", Role.VIEWER),

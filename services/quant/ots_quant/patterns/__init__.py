@@ -7,6 +7,7 @@ there. What the patterns are worth is measured in docs/PATTERNS.md.
 
 from ots_quant.patterns.model import Events, Pivots, PriceBars, price_bars, usable
 from ots_quant.patterns.scan import Event, Pivot, Scan, scan
+from ots_quant.patterns.state import Level, TrendNow, current_levels, current_trend
 from ots_quant.patterns.study import Detector, Study
 from ots_quant.patterns.table import DETECTORS, FAMILIES, MEMORY_BARS, named
 
@@ -17,11 +18,15 @@ __all__ = [
     "Detector",
     "Event",
     "Events",
+    "Level",
     "Pivot",
     "Pivots",
     "PriceBars",
     "Scan",
     "Study",
+    "TrendNow",
+    "current_levels",
+    "current_trend",
     "named",
     "price_bars",
     "scan",

@@ -32,7 +32,6 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
-FAMILY = "formations"
 _FLAT = 0.2  # a line is flat when it rises or falls by less than this part of the height
 _SLOPING = 0.3  # and slopes when by more than this
 _PARALLEL = 0.25  # the height of a channel changes by less than this part from its first pivot to its last
@@ -206,29 +205,30 @@ def _events(study: Study, shape: Shapes, bars: Ints, direction: Ints, levels: li
     )
 
 
-def _detector(name: str, direction: Direction, meaning: str, confirmation: str, find: Find) -> Detector:
-    return Detector(name, FAMILY, direction, meaning, confirmation, _SOURCE, _PARTS, find)
+def _detector(name: str, family: str, direction: Direction, meaning: str, confirmation: str, find: Find) -> Detector:
+    return Detector(name, family, direction, meaning, confirmation, _SOURCE, _PARTS, find)
 
 
 _EITHER = "the first close outside the lines before they meet; its side is the direction"
 _ESTABLISHED = "the close that confirms the fifth pivot, if it lies between the lines"
 
 DETECTORS: tuple[Detector, ...] = (
-    _detector("ascending_triangle", "either", "flat above, rising below", _EITHER,
+    _detector("ascending_triangle", "triangles", "either", "flat above, rising below", _EITHER,
               partial(broken, is_it=ascending, side=0)),
-    _detector("descending_triangle", "either", "falling above, flat below", _EITHER,
+    _detector("descending_triangle", "triangles", "either", "falling above, flat below", _EITHER,
               partial(broken, is_it=descending, side=0)),
-    _detector("symmetrical_triangle", "either", "falling above, rising below", _EITHER,
+    _detector("symmetrical_triangle", "triangles", "either", "falling above, rising below", _EITHER,
               partial(broken, is_it=symmetrical, side=0)),
-    _detector("rectangle", "either", "flat above and below", _EITHER, partial(broken, is_it=rectangle, side=0)),
-    _detector("rising_wedge", "bearish", "both lines rising, the lower one faster",
+    _detector("rectangle", "rectangles", "either", "flat above and below", _EITHER,
+              partial(broken, is_it=rectangle, side=0)),
+    _detector("rising_wedge", "wedges", "bearish", "both lines rising, the lower one faster",
               "a close below the lower line, before one above the upper and before they meet",
               partial(broken, is_it=rising_wedge, side=-1, back_to_start=True)),
-    _detector("falling_wedge", "bullish", "both lines falling, the upper one faster",
+    _detector("falling_wedge", "wedges", "bullish", "both lines falling, the upper one faster",
               "a close above the upper line, before one below the lower and before they meet",
               partial(broken, is_it=falling_wedge, side=1, back_to_start=True)),
-    _detector("rising_channel", "bullish", "both lines rising alike", _ESTABLISHED,
+    _detector("rising_channel", "channels", "bullish", "both lines rising alike", _ESTABLISHED,
               partial(channel, is_it=rising_channel, direction=1)),
-    _detector("falling_channel", "bearish", "both lines falling alike", _ESTABLISHED,
+    _detector("falling_channel", "channels", "bearish", "both lines falling alike", _ESTABLISHED,
               partial(channel, is_it=falling_channel, direction=-1)),
 )  # fmt: skip

@@ -15,7 +15,7 @@ from ots_quant.patterns.candidates import table, volume_part
 from ots_quant.patterns.model import Events, Swings
 from ots_quant.patterns.study import Detector, Study, shares
 
-FAMILY = "formations"
+FAMILY = "flags"
 POLE_BARS, LEAST_BARS, MOST_BARS = 10, 4, 25
 POLE_ATR, MOST_RETRACED = 5.0, 0.5
 _STEEP_ATR = 10.0

@@ -32,7 +32,7 @@ from ots_quant.patterns.study import Detector, Direction, Study, shares
 
 Floats = NDArray[np.float64]
 
-FAMILY = "formations"
+FAMILY = "reversals"
 
 _LEVEL = 0.2  # two tops are at one height when they differ by less than this part of the formation's height
 _SHOULDERS = 0.35  # the same for shoulders and for the two lows between them, as a part of the head's height
