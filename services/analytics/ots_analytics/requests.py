@@ -77,11 +77,10 @@ def _parse_one(part: str, name: str, period: int | None, *, once: bool) -> Wante
         parameters["period"] = float(period)
     for parameter, value in zip(indicator.parameters, given, strict=False):
         parameters[parameter.name] = _number(part, parameter, value)
-    for parameter in indicator.parameters:
-        if not parameter.least <= parameters[parameter.name] <= parameter.most:
-            raise ValueError(f"{part}: {parameter.name} must be from {parameter.least:g} to {parameter.most:g}")
-    if name == "macd" and parameters["fast"] >= parameters["slow"]:
-        raise ValueError(f"{part}: fast must be below slow")
+    try:
+        indicator.check(parameters)
+    except ValueError as error:
+        raise ValueError(f"{part}: {error}") from None
     return Wanted(name if once else part, indicator, parameters)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from flask_openapi3.models.tag import Tag
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
+from ots_analytics.histories import history_of, most_bars_per_day
 from ots_analytics.quality import bar_quality
 from ots_analytics.requests import Wanted, parse_indicators
 from ots_analytics.settings import AnalyticsSettings
@@ -20,20 +22,20 @@ from ots_common.database import Database
 from ots_common.problems import Problem
 from ots_common.schemas import ProblemModel, RequestModel
 from ots_common.times import Moment, rfc3339
-from ots_market.adjustments import Split, split_factors, splits_known_at
+from ots_market.adjustments import splits_known_at
 from ots_market.bars import Bars, read_bars
 from ots_market.instruments import Instrument, find_instrument
-from ots_market.prices import SCALE
 from ots_market.sessions import xnys
 from ots_market.symbols import Symbol
-from ots_market.timeframes import Timeframe
-from ots_quant.registry import INDICATORS
+from ots_market.timeframes import DAY_NS, Timeframe
+from ots_quant.indicators.history import History
+from ots_quant.registry import INDICATORS, Indicator
 
 _TAG = Tag(name="indicators", description="Technical indicators of stored bars")
 _LAST_NS = 2**63 - 1
-_INPUTS = ("open", "high", "low", "close")
-
-Values = float | dict[str, float]
+# an anchor further back is refused: a year of minutes, extended hours included, is a quarter of this
+_MOST_BARS = 1_000_000
+_LONGEST_YEAR_NS = 366 * DAY_NS
 
 
 class SymbolPath(RequestModel):
@@ -55,6 +57,9 @@ class IndicatorsQuery(RequestModel):
     as_of: Moment | None = Field(None, description="Only bars that had closed by then; default now.")
     series: int = Field(0, ge=0, le=5000, description="Also the last N values with their times.")
     adjusted: bool = Field(True, description="Apply the splits in force at `as_of`, so that a split is no crash.")
+    anchor: Moment | None = Field(
+        None, description="Where an anchored average begins; default the first bar of the newest bar's year (UTC)."
+    )
     dataset: str | None = Field(None, pattern=r"^[A-Z0-9.]{1,20}$")
 
 
@@ -81,14 +86,43 @@ class IndicatorsModel(BaseModel):
     parameters: dict[str, dict[str, float]]
     first_bar: str
     last_bar: str
-    indicators: dict[str, float | dict[str, float]]
+    indicators: dict[str, float | dict[str, float | None] | None]
+    reasons: dict[str, str] = Field(description="why a value is null, by the indicator's key")
+    since_first_bar: list[str] = Field(
+        description="keys whose values depend on every bar since `first_bar`, so on where the stored bars begin"
+    )
+    anchor: str | None = Field(None, description="the start of the bar with which the anchored ones begin")
     series: dict[str, Any] | None = Field(None, description="`times` (starts of the bars) and one list a value")
+
+
+class ParameterModel(BaseModel):
+    """A parameter, in the order in which `name:value:value` gives them."""
+
+    name: str
+    default: float
+    least: float
+    most: float
+    whole: bool
+
+
+class IndicatorModel(BaseModel):
+    """An indicator; `lookback` is what lies before its first value with the default parameters."""
+
+    name: str
+    meaning: str
+    source: str
+    inputs: list[str]
+    parameters: list[ParameterModel]
+    rules: list[str] = Field(description="what must hold between parameters")
+    outputs: list[str]
+    lookback: dict[str, int] = Field(description="`bars`, and whole `sessions` before the bar's own")
+    bounded_memory: bool = Field(description="false: its values depend on all bars since the first")
 
 
 class IndicatorListModel(BaseModel):
     """The indicators there are."""
 
-    indicators: list[dict[str, Any]]
+    indicators: list[IndicatorModel]
 
 
 def blueprint(settings: AnalyticsSettings, database: Database) -> APIBlueprint:
@@ -97,20 +131,7 @@ def blueprint(settings: AnalyticsSettings, database: Database) -> APIBlueprint:
 
     @api.get("/indicators", summary="The indicators there are", responses={200: IndicatorListModel})
     def list_indicators() -> Response:
-        entries = [
-            {
-                "name": entry.name,
-                "meaning": entry.meaning,
-                "source": entry.source,
-                "inputs": list(entry.inputs),
-                "parameters": [
-                    {"name": p.name, "default": p.default, "least": p.least, "most": p.most, "whole": p.whole}
-                    for p in entry.parameters
-                ],
-                "outputs": list(entry.outputs),
-            }
-            for entry in INDICATORS.values()
-        ]
+        entries = [_described(entry) for entry in INDICATORS.values()]
         return Response(json.dumps({"indicators": entries}), mimetype="application/json")
 
     @api.get(
@@ -122,7 +143,10 @@ def blueprint(settings: AnalyticsSettings, database: Database) -> APIBlueprint:
         wanted = parse_indicators(query.indicators, query.period)
         instrument = find_instrument(database, path.symbol, query.dataset)
         as_of = min(query.as_of if query.as_of is not None else _LAST_NS, time.time_ns())
-        memory = max(one.indicator.memory(one.parameters) for one in wanted)
+        limit = max(settings.history_bars, _needed(wanted, query))
+        anchored = any("anchor" in one.indicator.inputs for one in wanted)
+        if anchored:
+            limit = max(limit, _bars_since(query, as_of))
         bars = read_bars(
             database,
             instrument.instrument_id,
@@ -131,13 +155,15 @@ def blueprint(settings: AnalyticsSettings, database: Database) -> APIBlueprint:
             start_ns=0,
             end_ns=_LAST_NS,
             as_of_ns=as_of,
-            limit=max(settings.history_bars, memory + query.series),
+            limit=limit,
             newest=True,
         )
         _check_enough(bars, wanted, instrument, query.timeframe)
+        anchor = _anchor(bars, query.anchor, limit) if anchored else 0
         splits = splits_known_at(database, instrument.raw_symbol, as_of) if query.adjusted else []
-        inputs = _inputs(bars, splits, query.timeframe)
-        computed = {one.key: one.indicator.compute(inputs, one.parameters) for one in wanted}
+        history = history_of(bars, splits, query.timeframe, xnys(), anchor)
+        computed = {one.key: _compute(one, history, instrument) for one in wanted}
+        newest = {one.key: _shape(one, [_numbers(a[-1:])[0] for a in computed[one.key]]) for one in wanted}
         body: dict[str, Any] = {
             "symbol": instrument.raw_symbol,
             "timeframe": query.timeframe.value,
@@ -149,11 +175,23 @@ def blueprint(settings: AnalyticsSettings, database: Database) -> APIBlueprint:
                 "applied": query.adjusted,
                 "splits": [split.stated() for split in splits],
             },
-            "parameters": {one.key: one.stated_parameters() for one in wanted},
+            "parameters": {one.key: _parameters(one, history) for one in wanted},
             "first_bar": rfc3339(int(bars.starts[0])),
             "last_bar": rfc3339(int(bars.starts[-1])),
-            "indicators": {one.key: _shape(one, [a[-1] for a in computed[one.key]]) for one in wanted},
+            "indicators": newest,
+            "reasons": {
+                one.key: one.indicator.unknown or "not defined for these bars"
+                for one in wanted
+                if any(math.isnan(a[-1]) for a in computed[one.key])
+            },
+            "since_first_bar": [
+                one.key
+                for one in wanted
+                if one.indicator.memory(one.parameters) is None and "anchor" not in one.indicator.inputs
+            ],
         }
+        if anchored:
+            body["anchor"] = rfc3339(int(bars.starts[anchor]))
         if query.series:
             body["series"] = {
                 "times": [rfc3339(t) for t in bars.starts[-query.series :].tolist()],
@@ -164,16 +202,78 @@ def blueprint(settings: AnalyticsSettings, database: Database) -> APIBlueprint:
     return api
 
 
-def _inputs(bars: Bars, splits: list[Split], timeframe: Timeframe) -> dict[str, NDArray[np.float64]]:
-    factors = split_factors(splits, bars.starts, daily=timeframe is Timeframe.D1)
-    prices = {name: getattr(bars, name) / SCALE / factors for name in _INPUTS}
-    return {**prices, "volume": bars.volume * factors}
+def _described(entry: Indicator) -> dict[str, Any]:
+    """An entry of the registry as the list shows it."""
+    lookback = entry.lookback(entry.defaults())
+    return {
+        "name": entry.name,
+        "meaning": entry.meaning,
+        "source": entry.source,
+        "inputs": list(entry.inputs),
+        "parameters": [
+            {"name": p.name, "default": p.default, "least": p.least, "most": p.most, "whole": p.whole}
+            for p in entry.parameters
+        ],
+        "rules": [rule.says for rule in entry.rules],
+        "outputs": list(entry.outputs),
+        "lookback": {"bars": lookback.bars, "sessions": lookback.sessions},
+        "bounded_memory": entry.memory(entry.defaults()) is not None,
+    }
+
+
+def _needed(wanted: list[Wanted], query: IndicatorsQuery) -> int:
+    """The bars that what is wanted looks at, as far as that is bounded."""
+    memories = [one.indicator.memory(one.parameters) for one in wanted]
+    per_day = most_bars_per_day(query.timeframe)
+    return query.series + max((memory.in_bars(per_day) for memory in memories if memory is not None), default=0)
+
+
+def _bars_since(query: IndicatorsQuery, as_of_ns: int) -> int:
+    """The most bars that can lie between the anchor and ``as_of``; at most `_MOST_BARS`."""
+    span = _LONGEST_YEAR_NS if query.anchor is None else max(0, as_of_ns - query.anchor)
+    return min(_MOST_BARS, span // query.timeframe.nanoseconds + 1)
+
+
+def _year_of(time_ns: int) -> int:
+    """When the year of a moment began, UTC."""
+    year = datetime.fromtimestamp(time_ns // 1_000_000_000, UTC).year
+    return int(datetime(year, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000_000
+
+
+def _anchor(bars: Bars, asked_ns: int | None, limit: int) -> int:
+    """The index of the first bar at or after the anchor. Raises a 422 problem where it is not among the bars."""
+    since = asked_ns if asked_ns is not None else _year_of(int(bars.starts[-1]))
+    index = int(np.searchsorted(bars.starts, since))
+    if index == len(bars):
+        raise Problem(
+            422, "anchor-too-late", f"anchor lies after the newest bar, which began at {rfc3339(int(bars.starts[-1]))}"
+        )
+    if index == 0 and len(bars) == limit and bars.starts[0] > since:
+        raise Problem(
+            422, "anchor-too-early", f"more than {limit} bars lie after the anchor: choose a longer timeframe"
+        )
+    return index
+
+
+def _compute(one: Wanted, history: History, instrument: Instrument) -> tuple[NDArray[np.float64], ...]:
+    """The values at each bar. Raises a 422 problem where stored bars are such that they would be wrong."""
+    try:
+        return one.indicator.compute(history, one.parameters)
+    except ValueError as error:
+        raise Problem(
+            422, "unusable-bars", f"{one.key} cannot be computed of the bars of {instrument.raw_symbol}: {error}"
+        ) from error
+
+
+def _parameters(one: Wanted, history: History) -> dict[str, float]:
+    """As answered: the parameters, and what the timeframe adds to them."""
+    annual = {"bars_per_year": history.bars_per_year} if "bars_per_year" in one.indicator.inputs else {}
+    return {**one.stated_parameters(), **annual}
 
 
 def _shape(one: Wanted, values: list[Any]) -> Any:
-    """One value by itself, several by their names; a number is a plain float."""
-    plain = [v if isinstance(v, list) else float(v) for v in values]
-    return plain[0] if len(plain) == 1 else dict(zip(one.indicator.outputs, plain, strict=True))
+    """One value by itself, several by their names."""
+    return values[0] if len(values) == 1 else dict(zip(one.indicator.outputs, values, strict=True))
 
 
 def _numbers(values: NDArray[np.float64]) -> list[float | None]:
@@ -189,7 +289,7 @@ def _check_enough(bars: Bars, wanted: list[Wanted], instrument: Instrument, time
             hint=f'curl -H "Authorization: Bearer $TOKEN" '
             f'"http://localhost:8000/api/v1/data/bars/{instrument.raw_symbol.replace(" ", "")}?timeframe=1d&limit=1"',
         )
-    needs = {one.key: one.indicator.lookback(one.parameters) + 1 for one in wanted}
+    needs = {one.key: one.indicator.lookback(one.parameters).bars + 1 for one in wanted}
     if short := {key: need for key, need in needs.items() if need > len(bars)}:
         listed = ", ".join(f"{key} needs {need}" for key, need in short.items())
         raise Problem(

@@ -18,6 +18,7 @@ Source: TA-Lib 0.8 (https://ta-lib.org/functions) where a function names it.
 
 from __future__ import annotations
 
+from ots_quant.indicators import streaming
 from ots_quant.indicators.averages import dema, ema, hma, kama, sma, tema, wma
 from ots_quant.indicators.momentum import cci, macd, mfi, roc, rsi, stochastic, stochastic_rsi, trix, williams_r
 from ots_quant.indicators.sessions import (
@@ -77,6 +78,7 @@ __all__ = [
     "sma",
     "stochastic",
     "stochastic_rsi",
+    "streaming",
     "supertrend",
     "tema",
     "trix",

@@ -124,9 +124,10 @@ def opening_range(high: ArrayLike, low: ArrayLike, session: ArrayLike, slot: Arr
 
 
 def relative_volume(volume: ArrayLike, session: ArrayLike, slot: ArrayLike, sessions: int) -> RelativeVolume:
-    """Volume over its mean at the same slot in the last ``sessions`` sessions that had a bar there; 1 is usual.
+    """Volume over its mean at the same slot in those of the ``sessions`` sessions before that had a bar there.
 
-    NaN until there were so many, and where the mean is zero. A bar is compared with past sessions only.
+    1 is usual. NaN until there were so many sessions, and where none of them had volume at that slot. A bar is compared
+    with sessions before its own only.
     """
     bars = panel(volume=volume).with_ids(session=session, slot=slot)
     return RelativeVolume(

@@ -103,32 +103,38 @@ def opening_range(
 
 @kernel(types.void(READ, READ_INTS, READ_INTS, INT, WRITE, WRITE))
 def relative_volume(volume: Series, session: Ids, slot: Ids, sessions: int, of_bar: Series, of_session: Series) -> None:
-    """Volume against its mean at the same slot of the last ``sessions`` sessions that had a bar there."""
+    """Volume against its mean at the same slot in those of the ``sessions`` sessions before that had a bar there."""
     slots = 0
     for i in range(len(volume)):
         if session[i] >= 0:
             slots = max(slots, slot[i] + 1)
-    seen = np.zeros(slots, np.int64)
-    bars = np.zeros((slots, sessions))
-    sums = np.zeros((slots, sessions))
-    current, so_far = np.int64(-1), 0.0
+    # a ring of sessions for each slot; `when` says which session an element is of
+    when = np.full((slots, sessions), -1)
+    bars = np.empty((slots, sessions))
+    sums = np.empty((slots, sessions))
+    current, number, so_far = np.int64(-1), -1, 0.0
     for i in range(len(volume)):
         of_bar[i], of_session[i] = np.nan, np.nan
         if session[i] < 0:
             continue
         if session[i] != current:
             current, so_far = session[i], 0.0
+            number += 1
         so_far += volume[i]
         at = slot[i]
-        if seen[at] >= sessions:
-            usual, usual_so_far = bars[at].sum() / sessions, sums[at].sum() / sessions
+        if number >= sessions:
+            usual, usual_so_far, found = 0.0, 0.0, 0
+            for j in range(sessions):
+                if when[at, j] >= 0 and when[at, j] >= number - sessions:
+                    usual += bars[at, j]
+                    usual_so_far += sums[at, j]
+                    found += 1
             if usual > 0.0:
-                of_bar[i] = volume[i] / usual
+                of_bar[i] = volume[i] * found / usual
             if usual_so_far > 0.0:
-                of_session[i] = so_far / usual_so_far
-        bars[at, seen[at] % sessions] = volume[i]
-        sums[at, seen[at] % sessions] = so_far
-        seen[at] += 1
+                of_session[i] = so_far * found / usual_so_far
+        j = number % sessions
+        when[at, j], bars[at, j], sums[at, j] = number, volume[i], so_far
 
 
 @kernel(types.void(READ, READ, READ, READ, READ_INTS, FLOAT, FLOAT, WRITE, WRITE, WRITE))

@@ -1,0 +1,59 @@
+"""Stored bars as the mathematics takes them: adjusted for splits, with the sessions of the exchange's calendar."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ots_market.adjustments import Split, split_factors
+from ots_market.bars import Bars
+from ots_market.prices import SCALE
+from ots_market.sessions import Sessions
+from ots_market.timeframes import DAY_NS, MINUTE_NS, Timeframe
+from ots_quant.indicators.history import History
+
+_SESSIONS_A_YEAR = 252
+_REGULAR_NS = 390 * MINUTE_NS
+
+
+def history_of(bars: Bars, splits: list[Split], timeframe: Timeframe, sessions: Sessions, anchor: int) -> History:
+    """The bars as float64 arrays in dollars, volumes in shares of today; ``anchor`` is the index of a bar."""
+    factors = split_factors(splits, bars.starts, daily=timeframe is Timeframe.D1)
+    session, slot = session_slots(bars.starts, timeframe, sessions)
+    return History(
+        **{name: getattr(bars, name) / SCALE / factors for name in ("open", "high", "low", "close")},
+        volume=bars.volume * factors,
+        session=session,
+        slot=slot,
+        anchor=anchor,
+        bars_per_year=bars_per_year(timeframe),
+    )
+
+
+def session_slots(
+    starts_ns: NDArray[np.int64], timeframe: Timeframe, sessions: Sessions
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The session in which each bar lies (-1: none) and how many intervals after the session's first it begins.
+
+    A bar belongs to the regular session that its interval overlaps: the hour from 14:00 UTC, when the exchange opens at
+    14:30, is the first of its session. A daily bar is a session of its own.
+    """
+    if timeframe is Timeframe.D1:
+        return starts_ns // DAY_NS, np.zeros(len(starts_ns), np.int64)
+    length = timeframe.nanoseconds
+    begins = sessions.opens // length * length
+    index = np.searchsorted(begins, starts_ns, side="right") - 1
+    inside = (index >= 0) & (starts_ns < sessions.closes[np.maximum(index, 0)])
+    slot = (starts_ns - begins[np.maximum(index, 0)]) // length
+    return np.where(inside, index, -1), np.where(inside, slot, 0)
+
+
+def bars_per_year(timeframe: Timeframe) -> float:
+    """How many bars the regular sessions of a year have."""
+    per_session = 1 if timeframe is Timeframe.D1 else -(-_REGULAR_NS // timeframe.nanoseconds)
+    return float(_SESSIONS_A_YEAR * per_session)
+
+
+def most_bars_per_day(timeframe: Timeframe) -> int:
+    """The bars that the intervals of a calendar day can have, extended hours included."""
+    return DAY_NS // timeframe.nanoseconds
