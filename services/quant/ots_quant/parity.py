@@ -65,8 +65,8 @@ class Forwards(NamedTuple):
     """One row per expiration, nearest first: arrays of shape (expirations,); NaN where `reason` says why.
 
     ``rate`` is continuously compounded; where none was given it is the chain's own, and ``rate_low`` to
-    ``rate_high`` is its interval. An expiration that does not identify a rate (`RATE_HALF_WIDTH`) takes it from those which do,
-    linear in time between them and constant beyond.
+    ``rate_high`` is its interval. An expiration that does not identify a rate (`RATE_HALF_WIDTH`) takes it from those
+    which do, linear in time between them and constant beyond.
     ``dividend_yield`` is rate - ln(forward / spot) / years: dividends, borrow, and any error of the rate or the spot.
     Its interval is that of the forward, and that of the rate where it is estimated.
     """

@@ -174,7 +174,8 @@ def _fit_shapes(targets: Targets, shape: NDArray[np.int64], years: Values) -> tu
 def _lent(parameters: Values, lenders: Values, borrowers: Values) -> Values:
     """The scaled smile of the fitted expiration that is nearest in the logarithm of time."""
     distance = np.abs(np.log(borrowers)[:, None] - np.log(lenders))
-    return parameters[np.argmin(distance, axis=1)]
+    lent: Values = parameters[np.argmin(distance, axis=1)]
+    return lent
 
 
 def _with_borrowed(targets: Targets, thin: NDArray[np.bool_], parameters: Values) -> Targets:

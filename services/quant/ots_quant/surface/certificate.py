@@ -22,7 +22,7 @@ Mask = NDArray[np.bool_]
 class Violations(NamedTuple):
     """How many points of how many fail, and by how much at worst (0 where none does)."""
 
-    count: int
+    failing: int
     points: int
     worst: float
 
@@ -55,7 +55,7 @@ class Certificate(NamedTuple):
     @property
     def arbitrage_free_inside(self) -> bool:
         """No violation of any kind between the quoted strikes."""
-        return self.butterfly_inside.count + self.calendar_inside.count + self.between_inside.count == 0
+        return self.butterfly_inside.failing + self.calendar_inside.failing + self.between_inside.failing == 0
 
 
 class Range(NamedTuple):
@@ -68,6 +68,7 @@ class Range(NamedTuple):
 
     @classmethod
     def of(cls, low: Values, high: Values, theta: Values) -> Range:
+        """The range of strikes fitted, and as much again on each side, at least a standard deviation."""
         width = np.maximum(high - low, np.sqrt(theta))
         return cls(low, high, low - width, high + width)
 
@@ -129,12 +130,9 @@ class ArbitrageScan(NamedTuple):
     between_outside: Violations
 
     @property
-    def count_inside(self) -> int:
-        return self.butterfly_inside.count + self.calendar_inside.count + self.between_inside.count
-
-    @property
-    def count(self) -> int:
-        return sum(violations.count for violations in self)
+    def failing(self) -> int:
+        """Violations of any kind anywhere."""
+        return sum(violations.failing for violations in self)
 
 
 def scan(slices: Slices, years: Values, quoted: Range, inside: int = 401, outside: int = 101) -> ArbitrageScan:
@@ -165,7 +163,8 @@ def _fall_in_volatility(earlier: Values, later: Values, years: Values) -> Values
 def _counted(excess: Values, inside: Mask) -> tuple[Violations, Violations]:
     fails = ~(excess <= 0)  # NaN fails
     worst = np.where(np.isnan(excess), np.inf, excess)
-    return tuple(
+    within, beyond = (
         Violations(int((fails & part).sum()), int(part.sum()), float(worst[fails & part].max(initial=0.0)))
         for part in (inside, ~inside)
     )
+    return within, beyond

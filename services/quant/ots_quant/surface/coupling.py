@@ -1,9 +1,9 @@
 """Slices that contradict each other or themselves, fitted together under penalties until the contradiction is gone.
 
 Each slice pays for g(k) < 0 (butterfly) and each neighbouring pair for total variance that falls with time at one
-forward moneyness (calendar; Gatheral & Jacquier 2014, section 5.2), as hinges squared whose weight grows until the scan
-of the certificate finds nothing. One Levenberg-Marquardt descent over all parameters of all slices at once, because what
-one slice gives up its neighbour must take.
+forward moneyness (calendar; Gatheral & Jacquier 2014, section 5.2), as hinges squared whose weight grows until the
+scan of the certificate finds nothing. One Levenberg-Marquardt descent over all parameters of all slices at once,
+because what one slice gives up its neighbour must take.
 """
 
 from __future__ import annotations
@@ -13,40 +13,44 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ots_quant.kernels import surface as kernels
 from ots_quant.surface import normal
 from ots_quant.surface.certificate import Grid, Range, pair_grid, scan, slice_grid
 from ots_quant.surface.fit import Targets
-from ots_quant.surface.slices import total_variance, Slices
+from ots_quant.surface.slices import Slices, Variance, butterfly, total_variance
 
 Values = NDArray[np.float64]
+Rows = NDArray[np.intp]
 
-_PENALTIES = 10.0 ** np.arange(2, 11)
+_PENALTIES = 10.0 ** np.arange(3, 11)
 _OUTSIDE = 0.1  # share of the penalty where nothing is quoted
 _STEPS = 30
 _CONVERGED = 1e-6
-_MARGIN = 1e-4  # of g, and of total variance: a hinge squared stops just short of its edge, which is here
+_MARGIN = 1e-3  # of g, and of total variance: a hinge squared stops just short of its edge, which is here
 
 
 class _Constraints(NamedTuple):
-    """Where to look, in the scaled moneyness of each slice, and how much each point counts."""
+    """Where to look, (slices, points) and (pairs, points), and how much each point counts."""
 
     slice_x: Values
     slice_weight: Values
-    earlier_x: Values
-    later_x: Values
+    pair_k: Values
     pair_weight: Values
     pair_scale: Values
     """Total variance that a fall is measured against."""
 
+    def pair_x(self, theta: Values) -> tuple[Values, Values]:
+        """The points of each pair in the scaled moneyness of the earlier and of the later slice."""
+        root = np.sqrt(theta)[:, None]
+        return self.pair_k / root[:-1], self.pair_k / root[1:]
 
-def without_arbitrage(
-    parameters: Values, targets: Targets, trust: Values, years: Values, quoted: Range
-) -> Values:
+
+def without_arbitrage(parameters: Values, targets: Targets, trust: Values, years: Values, quoted: Range) -> Values:
     """Parameters near ``parameters`` whose scan is clean, as far as growing penalties reach; unchanged if it is."""
     weighted = targets._replace(weight=targets.weight * np.sqrt(trust))
     for penalty in _PENALTIES:
         found = scan(normal.raw(parameters, targets.theta), years, quoted, inside=121, outside=41)
-        if found.count == 0:
+        if found.failing == 0:
             break
         constraints = _constraints(parameters, targets.theta, quoted)
         parameters = _descend(parameters, weighted, constraints, float(penalty))
@@ -62,8 +66,7 @@ def _constraints(parameters: Values, theta: Values, quoted: Range) -> _Constrain
     return _Constraints(
         slice_x=own.k / root,
         slice_weight=_weights(own),
-        earlier_x=pairs.k / root[:-1],
-        later_x=pairs.k / root[1:],
+        pair_k=pairs.k,
         pair_weight=_weights(pairs),
         pair_scale=np.maximum(total_variance(later, pairs.k).w, 1e-3 * theta[1:, None]),
     )
@@ -73,20 +76,44 @@ def _weights(grid: Grid) -> Values:
     return np.where(grid.inside, 1.0, _OUTSIDE)
 
 
-class _System(NamedTuple):
-    cost: float
-    matrix: Values
-    """(5 slices, 5 slices)."""
-    gradient: Values
+class _System:
+    """Cost, normal matrix and gradient, added up term by term; the matrix in blocks (slices, 5, slices, 5)."""
+
+    def __init__(self, slices: int) -> None:
+        self.cost = 0.0
+        self.blocks = np.zeros((slices, 5, slices, 5))
+        self.gradient = np.zeros((slices, 5))
+
+    @property
+    def matrix(self) -> Values:
+        """(5 slices, 5 slices)."""
+        size = self.gradient.size
+        return self.blocks.reshape(size, size)
+
+    def add_own(self, rows: Rows, residual: Values, by: Values) -> None:
+        """Residuals (rows, points) that depend on one slice each, ``by`` (rows, 5, points) its parameters."""
+        self.cost += float((residual**2).sum())
+        self.blocks[rows, :, rows, :] += by @ np.swapaxes(by, 1, 2)
+        self.gradient[rows] += (by @ residual[:, :, None])[:, :, 0]
+
+    def add_pairs(self, earlier: Rows, residual: Values, by_earlier: Values, by_later: Values) -> None:
+        """Residuals that depend on a slice and the next one."""
+        later = earlier + 1
+        self.add_own(earlier, residual, by_earlier)
+        self.add_own(later, residual, by_later)
+        self.cost -= float((residual**2).sum())  # was counted twice
+        across = by_earlier @ np.swapaxes(by_later, 1, 2)
+        self.blocks[earlier, :, later, :] += across
+        self.blocks[later, :, earlier, :] += np.swapaxes(across, 1, 2)
 
 
 def _descend(parameters: Values, targets: Targets, constraints: _Constraints, penalty: float) -> Values:
     damping = 1e-3
     here = _system(parameters, targets, constraints, penalty)
     for _ in range(_STEPS):
-        diagonal = np.diagonal(here.matrix)
+        matrix, diagonal = here.matrix, np.diagonal(here.matrix)
         ridge = damping * diagonal + 1e-12 * diagonal.max() + 1e-300
-        step = np.linalg.solve(here.matrix + np.diag(ridge), -here.gradient).reshape(parameters.shape)
+        step = np.linalg.solve(matrix + np.diag(ridge), -here.gradient.reshape(-1)).reshape(parameters.shape)
         moved = normal.bounded(parameters + step, targets.theta)
         there = _system(moved, targets, constraints, penalty)
         if there.cost <= here.cost:
@@ -102,64 +129,115 @@ def _descend(parameters: Values, targets: Targets, constraints: _Constraints, pe
 
 
 def _system(parameters: Values, targets: Targets, constraints: _Constraints, penalty: float) -> _System:
-    slices = parameters.shape[0]
-    blocks = np.zeros((slices, 5, slices, 5))
-    gradient = np.zeros((slices, 5))
-    own = np.arange(slices)
-
-    model, by = normal.slopes(parameters, targets.x)
-    residual = targets.weight * (model - targets.v)
-    by *= targets.weight[:, None, :]
-    blocks[own, :, own, :] += by @ np.swapaxes(by, 1, 2)
-    gradient += _projected(by, residual)
-    cost = float((residual**2).sum())
-
-    residual, by = _butterfly_hinges(parameters, targets.theta, constraints, penalty)
-    blocks[own, :, own, :] += by @ np.swapaxes(by, 1, 2)
-    gradient += _projected(by, residual)
-    cost += float((residual**2).sum())
-
-    residual, by_earlier, by_later = _calendar_hinges(parameters, targets.theta, constraints, penalty)
-    earlier, later = own[:-1], own[1:]
-    blocks[earlier, :, earlier, :] += by_earlier @ np.swapaxes(by_earlier, 1, 2)
-    blocks[later, :, later, :] += by_later @ np.swapaxes(by_later, 1, 2)
-    across = by_earlier @ np.swapaxes(by_later, 1, 2)
-    blocks[earlier, :, later, :] += across
-    blocks[later, :, earlier, :] += np.swapaxes(across, 1, 2)
-    gradient[:-1] += _projected(by_earlier, residual)
-    gradient[1:] += _projected(by_later, residual)
-    cost += float((residual**2).sum())
-    return _System(cost, blocks.reshape(5 * slices, 5 * slices), gradient.reshape(-1))
+    system = _System(parameters.shape[0])
+    own = np.arange(parameters.shape[0])
+    cost, matrix = np.empty(own.size), np.empty((own.size, 5, 5))
+    kernels.normal_equations(
+        np.ascontiguousarray(parameters),
+        targets.x,
+        targets.v,
+        targets.weight,
+        normal.USUAL,
+        normal.PULL,
+        cost,
+        matrix,
+        system.gradient,
+    )
+    system.cost = float(cost.sum())
+    system.blocks[own, :, own, :] = matrix
+    _add_butterfly(system, parameters, targets.theta, constraints, penalty)
+    if own.size > 1:
+        _add_calendar(system, parameters, targets.theta, constraints, penalty)
+        _add_between(system, parameters, targets.theta, constraints, penalty)
+    return system
 
 
-def _projected(by: Values, residual: Values) -> Values:
-    projected: Values = (by @ residual[:, :, None])[:, :, 0]
-    return projected
-
-
-def _butterfly_hinges(
-    parameters: Values, theta: Values, constraints: _Constraints, penalty: float
-) -> tuple[Values, Values]:
-    """max(0, margin - g) and its derivatives, weighted; g in the scaled coordinates of `normal`."""
+def _add_butterfly(
+    system: _System, parameters: Values, theta: Values, constraints: _Constraints, penalty: float
+) -> None:
+    """max(0, margin - g) of each slice."""
     x = constraints.slice_x
+    g = butterfly(x * np.sqrt(theta)[:, None], _own_variance(parameters, theta, x))
+    rows = np.flatnonzero((g < _MARGIN).any(axis=1))
+    if rows.size == 0:
+        return
+    weight = np.sqrt(penalty * constraints.slice_weight[rows]) * (g[rows] < _MARGIN)
+    root = np.sqrt(theta[rows])[:, None]
+    slopes = _variance_slopes(parameters[rows], theta[rows], x[rows])
+    by = _butterfly_slope(x[rows] * root, slopes)
+    system.add_own(rows, weight * (_MARGIN - g[rows]), -weight[:, None] * by)
+
+
+def _add_calendar(
+    system: _System, parameters: Values, theta: Values, constraints: _Constraints, penalty: float
+) -> None:
+    """max(0, (earlier - later) / scale + margin) of each pair."""
+    x_earlier, x_later = constraints.pair_x(theta)
+    earlier = theta[:-1, None] * normal.values(parameters[:-1], x_earlier)
+    later = theta[1:, None] * normal.values(parameters[1:], x_later)
+    fall = (earlier - later) / constraints.pair_scale + _MARGIN
+    rows = np.flatnonzero((fall > 0).any(axis=1))
+    if rows.size == 0:
+        return
+    weight = np.sqrt(penalty * constraints.pair_weight[rows]) * (fall[rows] > 0)
+    per_unit = weight / constraints.pair_scale[rows]
+    _, by_earlier = normal.slopes(parameters[rows], x_earlier[rows])
+    _, by_later = normal.slopes(parameters[rows + 1], x_later[rows])
+    system.add_pairs(
+        rows,
+        weight * fall[rows],
+        (per_unit * theta[rows, None])[:, None] * by_earlier,
+        -(per_unit * theta[rows + 1, None])[:, None] * by_later,
+    )
+
+
+def _add_between(system: _System, parameters: Values, theta: Values, constraints: _Constraints, penalty: float) -> None:
+    """max(0, margin - g) halfway in time between two slices, where the surface takes their mean."""
+    x_earlier, x_later = constraints.pair_x(theta)
+    ends = (
+        _own_variance(parameters[:-1], theta[:-1], x_earlier),
+        _own_variance(parameters[1:], theta[1:], x_later),
+    )
+    g = butterfly(constraints.pair_k, Variance(*((one + other) / 2.0 for one, other in zip(*ends, strict=True))))
+    rows = np.flatnonzero((g < _MARGIN).any(axis=1))
+    if rows.size == 0:
+        return
+    weight = np.sqrt(penalty * constraints.pair_weight[rows]) * (g[rows] < _MARGIN)
+    earlier = _variance_slopes(parameters[rows], theta[rows], x_earlier[rows])
+    later = _variance_slopes(parameters[rows + 1], theta[rows + 1], x_later[rows])
+    middle = Variance(*((one + other) / 2.0 for one, other in zip(earlier.variance, later.variance, strict=True)))
+    by_earlier, by_later = (
+        _butterfly_slope(constraints.pair_k[rows], side._replace(variance=middle)) / 2.0 for side in (earlier, later)
+    )
+    system.add_pairs(rows, weight * (_MARGIN - g[rows]), -weight[:, None] * by_earlier, -weight[:, None] * by_later)
+
+
+def _own_variance(parameters: Values, theta: Values, x: Values) -> Variance:
+    return total_variance(normal.raw(parameters, theta), x * np.sqrt(theta)[:, None])
+
+
+class _VarianceSlopes(NamedTuple):
+    """w, w', w'' by k (slices, points), and their derivatives by the parameters (slices, 5, points)."""
+
+    variance: Variance
+    by_w: Values
+    by_w_k: Values
+    by_w_kk: Values
+
+
+def _variance_slopes(parameters: Values, theta: Values, x: Values) -> _VarianceSlopes:
     v, v_x, v_xx, by, by_x, by_xx = normal.jet(parameters, x)
-    half = x * v_x / (2.0 * v)
-    g = (1.0 - half) ** 2 - v_x**2 / 4.0 * (1.0 / v + theta[:, None] / 4.0) + v_xx / 2.0
-    weight = np.sqrt(penalty * constraints.slice_weight) * (g < _MARGIN)
-    g_v = 2.0 * (1.0 - half) * half / v + v_x**2 / (4.0 * v**2)
-    g_v_x = -(1.0 - half) * x / v - v_x / 2.0 * (1.0 / v + theta[:, None] / 4.0)
-    slope = g_v[:, None] * by + g_v_x[:, None] * by_x + 0.5 * by_xx
-    return weight * (_MARGIN - g), -weight[:, None] * slope
+    theta = theta[:, None]
+    root = np.sqrt(theta)
+    variance = Variance(theta * v, root * v_x, v_xx)
+    return _VarianceSlopes(variance, theta[..., None] * by, root[..., None] * by_x, by_xx)
 
 
-def _calendar_hinges(
-    parameters: Values, theta: Values, constraints: _Constraints, penalty: float
-) -> tuple[Values, Values, Values]:
-    """max(0, (earlier - later) / scale + margin) and its derivatives by the parameters of both, weighted."""
-    earlier, by_earlier = normal.slopes(parameters[:-1], constraints.earlier_x)
-    later, by_later = normal.slopes(parameters[1:], constraints.later_x)
-    to_earlier = theta[:-1, None] / constraints.pair_scale
-    to_later = theta[1:, None] / constraints.pair_scale
-    fall = to_earlier * earlier - to_later * later + _MARGIN
-    weight = np.sqrt(penalty * constraints.pair_weight) * (fall > 0)
-    return weight * fall, (weight * to_earlier)[:, None] * by_earlier, -(weight * to_later)[:, None] * by_later
+def _butterfly_slope(k: Values, slopes: _VarianceSlopes) -> Values:
+    """The derivatives of g(k) by the parameters (slices, 5, points)."""
+    w, w_k, _ = slopes.variance
+    half = k * w_k / (2.0 * w)
+    g_w = 2.0 * (1.0 - half) * half / w + w_k**2 / (4.0 * w**2)
+    g_w_k = -(1.0 - half) * k / w - w_k / 2.0 * (1.0 / w + 0.25)
+    slope: Values = g_w[:, None] * slopes.by_w + g_w_k[:, None] * slopes.by_w_k + 0.5 * slopes.by_w_kk
+    return slope

@@ -1,8 +1,8 @@
-"""All slices fitted at once, first each by itself, then together where arbitrage is left.
+"""Every slice fitted by itself; `coupling` takes over where arbitrage is left.
 
-Start: for each of a grid of centres and widths SVI is linear in the other three parameters (Zeliade 2009, Quasi-explicit
-calibration of Gatheral's SVI model); the best of the grid begins a Levenberg-Marquardt descent of all slices at once,
-as arrays of shape (slices, points), each with a damping of its own (Marquardt 1963, SIAM J. 11(2), 431).
+Start: for each of a grid of centres and widths SVI is linear in the other three parameters (Zeliade 2009,
+Quasi-explicit calibration of Gatheral's SVI model); the best of the grid begins a Levenberg-Marquardt descent of every
+slice, each with a damping of its own (Marquardt 1963, SIAM J. 11(2), 431), under a slight pull to a usual smile.
 
 Error: (model volatility - mid volatility) in half-spreads. A quote further off than three robust deviations, and than
 its own half-spread, counts as if it were there (Huber's weights), so that a stale quote has a bounded pull.
@@ -15,15 +15,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ots_quant.kernels import surface as kernels
 from ots_quant.surface import normal
 
 Values = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-START_CENTRES = np.array([-3.0, -1.5, -0.75, -0.25, 0.25, 0.75, 1.5])
-START_WIDTHS = np.array([0.1, 0.35, 0.8, 1.6, 3.5, 8.0])
+START_CENTRES = np.array([-2.0, -0.7, 0.0, 0.7, 2.0])
+START_WIDTHS = np.array([0.15, 0.6, 1.6, 4.0])
 
-_START_POINTS = 48  # of each slice, enough to choose among grid nodes
+_START_POINTS = 25  # of each slice, enough to choose among grid nodes
 _STEPS = 60
 _ROUNDS = 3  # of outlier weights
 _CONVERGED = 1e-9  # relative decrease of the cost
@@ -40,7 +41,7 @@ class Targets(NamedTuple):
 
 
 def fit_independent(targets: Targets) -> tuple[Values, Values]:
-    """Parameters (slices, 5) of every slice by itself, and the trust in each point (1 fully, towards 0 for outliers)."""
+    """Parameters (slices, 5), and the trust in each point (1 fully, towards 0 for outliers)."""
     parameters = _start(targets)
     trust = np.ones(targets.x.shape)
     for _ in range(_ROUNDS):
@@ -59,7 +60,8 @@ def outlier_weights(parameters: Values, targets: Targets) -> Values:
     middle = np.maximum(used.sum(axis=1) - 1, 0) // 2
     median = ordered[np.arange(middle.size), middle]
     limit = np.maximum(3.0 * 1.4826 * median, 1.0)[:, None]
-    return limit / np.maximum(distance, limit)
+    trust: Values = limit / np.maximum(distance, limit)
+    return trust
 
 
 def _start(targets: Targets) -> Values:
@@ -112,6 +114,26 @@ def _linear_svi(distance: Values, root: Values, v: Values, w: Values) -> tuple[V
     return solution[..., 0], solution[..., 1], solution[..., 2]
 
 
+def descend(parameters: Values, targets: Targets, trust: Values) -> Values:
+    """Levenberg-Marquardt on every slice: compiled."""
+    result = np.ascontiguousarray(parameters)
+    result = result.copy() if result is parameters else result
+    low, high = normal.bounds(targets.theta)
+    kernels.descend(
+        result,
+        np.ascontiguousarray(targets.x),
+        np.ascontiguousarray(targets.v),
+        targets.weight * np.sqrt(trust),
+        low,
+        high,
+        normal.USUAL,
+        normal.PULL,
+        _STEPS,
+        _CONVERGED,
+    )
+    return result
+
+
 class _State(NamedTuple):
     """Where a descent is: parameters, cost, and the normal equations there."""
 
@@ -121,13 +143,12 @@ class _State(NamedTuple):
     gradient: Values
 
 
-def descend(parameters: Values, targets: Targets, trust: Values) -> Values:
-    """Levenberg-Marquardt on every slice at once; a slice that has converged is left out of further work."""
+def descend_reference(parameters: Values, targets: Targets, trust: Values) -> Values:
+    """The same as arrays over all slices at once; a slice that has converged is left out of further work."""
     result = parameters.copy()
-    live = np.flatnonzero((targets.weight > 0).any(axis=1))
-    work = Targets(*(values[live] for values in targets))
-    work = work._replace(weight=work.weight * np.sqrt(trust[live]))
-    state = _evaluated(parameters[live], work)
+    live = np.arange(parameters.shape[0])
+    work = targets._replace(weight=targets.weight * np.sqrt(trust))
+    state = _evaluated(parameters, work)
     damping = np.full(live.size, 1e-3)
     for _ in range(_STEPS):
         if live.size == 0:
@@ -136,9 +157,9 @@ def descend(parameters: Values, targets: Targets, trust: Values) -> Values:
         there = _evaluated(normal.bounded(state.parameters + step, work.theta), work)
         better = there.cost <= state.cost
         gain = np.where(better, state.cost - there.cost, np.inf)
-        finished = (gain <= _CONVERGED * state.cost) | (damping > 1e9)
         state = _State(*(_chosen(better, new, old) for new, old in zip(there, state, strict=True)))
         damping = np.where(better, damping * 0.1, damping * 4.0)
+        finished = (gain <= _CONVERGED * state.cost) | (damping > 1e9)
         if finished.any():
             result[live[finished]] = state.parameters[finished]
             more = ~finished
@@ -152,11 +173,12 @@ def _evaluated(parameters: Values, targets: Targets) -> _State:
     model, by = normal.slopes(parameters, targets.x)
     residual = targets.weight * (model - targets.v)
     by *= targets.weight[:, None, :]
+    unusual = normal.PULL * (parameters - normal.USUAL)
     return _State(
         parameters,
-        np.einsum("ij,ij->i", residual, residual),
-        by @ np.swapaxes(by, 1, 2),
-        (by @ residual[:, :, None])[:, :, 0],
+        (residual**2).sum(axis=1) + (unusual**2).sum(axis=1),
+        by @ np.swapaxes(by, 1, 2) + np.diag(normal.PULL**2),
+        (by @ residual[:, :, None])[:, :, 0] + normal.PULL * unusual,
     )
 
 

@@ -98,7 +98,8 @@ class Surface:
         low = np.maximum(self.quoted.low[earlier], self.quoted.low[later])
         high = np.minimum(self.quoted.high[earlier], self.quoted.high[later])
         in_time = (time >= self.years[0]) & (time <= self.years[-1])
-        return ((k >= low) & (k <= high) & in_time).reshape(shape)
+        answer: NDArray[np.bool_] = ((k >= low) & (k <= high) & in_time).reshape(shape)
+        return answer
 
     def skew(self, years: ArrayLike) -> Values:
         """d volatility / d k at the forward, per unit of log-moneyness: negative where puts are dearer."""
@@ -127,7 +128,7 @@ class Surface:
             return (self.forward_at(time) * np.exp(k)).reshape(shape)
 
     def risk_reversal(self, years: ArrayLike, delta: ArrayLike = 0.25) -> Values:
-        """Volatility of the call of forward delta ``delta`` less that of the put of -delta. NaN unless 0 < delta < 1."""
+        """Volatility of the call of forward delta ``delta`` less that of the put of -delta."""
         call, put, _ = self._wings(years, delta)
         return call - put
 

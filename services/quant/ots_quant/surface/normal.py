@@ -26,18 +26,28 @@ LEAST, LEFT, RIGHT, CENTRE, WIDTH = range(5)
 STEEPEST = 1.99
 """Slope of a wing in w by k; Lee's bound is 2."""
 
-_LOW = np.log([1e-4, 1e-4, 1e-4, 1.0, 2e-2])
-_HIGH = np.log([1e2, 1e2, 1e2, 1.0, 1e2])
-_FAR = 30.0  # standard deviations: the centre stays this near
+USUAL = np.array([np.log(0.8), 0.0, np.log(0.4), 0.0, np.log(2.0)])
+"""A smile of equity options in these coordinates: what a fit falls back to where quotes say nothing."""
+PULL = 0.3 * np.array([1.0, 1.0, 1.0, 1.0 / 3.0, 1.0])
+"""Half-spreads per unit of distance from `USUAL`: too little to move what even two or three quotes determine, enough to
+keep an unquoted wing from rising to Lee's bound."""
+
+_LOW = np.array([np.log(1e-4), np.log(1e-4), np.log(1e-4), -30.0, np.log(2e-2)])
+_HIGH = np.array([np.log(1e2), np.log(1e2), np.log(1e2), 30.0, np.log(1e2)])
+
+
+def bounds(theta: Values) -> tuple[Values, Values]:
+    """Least and greatest parameters, (slices, 5) each."""
+    low, high = np.tile(_LOW, (theta.size, 1)), np.tile(_HIGH, (theta.size, 1))
+    steepest = np.log(STEEPEST / np.sqrt(theta))
+    high[:, LEFT] = np.minimum(high[:, LEFT], steepest)
+    high[:, RIGHT] = np.minimum(high[:, RIGHT], steepest)
+    return low, high
 
 
 def bounded(parameters: Values, theta: Values) -> Values:
     """Parameters moved into their bounds."""
-    low = np.broadcast_to(_LOW, parameters.shape).copy()
-    high = np.broadcast_to(_HIGH, parameters.shape).copy()
-    high[:, LEFT] = high[:, RIGHT] = np.minimum(high[:, LEFT], np.log(STEEPEST / np.sqrt(theta)))
-    low[:, CENTRE], high[:, CENTRE] = -_FAR, _FAR
-    return np.clip(parameters, low, high)
+    return np.clip(parameters, *bounds(theta))
 
 
 def raw(parameters: Values, theta: Values) -> Slices:
@@ -59,7 +69,9 @@ def values(parameters: Values, x: Values) -> Values:
     least, left, right, width = (np.exp(parameters[:, column, None]) for column in (LEAST, LEFT, RIGHT, WIDTH))
     distance = x - parameters[:, CENTRE, None]
     root = np.sqrt(distance * distance + width * width)
-    return (least - width * np.sqrt(left * right)) + (right - left) / 2.0 * distance + (left + right) / 2.0 * root
+    floor = least - width * np.sqrt(left * right)
+    v: Values = floor + (right - left) / 2.0 * distance + (left + right) / 2.0 * root
+    return v
 
 
 class Jet(NamedTuple):
