@@ -145,16 +145,14 @@ def regression(values: Floats, window: int, slope: Floats, fit: Floats, spread: 
         for j in range(window):
             mean += values[first + j]
         mean /= window
-        sum_xy, sum_yy = 0.0, 0.0
-        for j in range(window):
+        step = (values[t] - values[first]) / steps
+        sum_xy, sum_yy, variance = -middle * (values[first] - mean), (values[first] - mean) ** 2, 0.0
+        for j in range(1, window):
             away = values[first + j] - mean
             sum_xy += (j - middle) * away
             sum_yy += away * away
-        step = (values[t] - values[first]) / steps
-        variance = 0.0
-        for j in range(1, window):
-            away = values[first + j] - values[first + j - 1] - step
-            variance += away * away
+            off = values[first + j] - values[first + j - 1] - step
+            variance += off * off
         variance /= steps - 1
         slope[t] = sum_xy / sum_xx
         fit[t] = sum_xy * sum_xy / (sum_xx * sum_yy) if sum_yy > 0.0 else 0.0

@@ -141,4 +141,4 @@ def volume_part(study: Study, bars: Ints) -> Floats:
 
 def table(parts: Sequence[Floats]) -> Floats:
     """Columns of shape (m,) beside each other: (m, q)."""
-    return np.stack(parts, axis=1)
+    return np.array(parts).T

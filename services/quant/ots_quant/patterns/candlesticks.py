@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from ots_quant.patterns.candidates import no_swings, table, volume_part
 from ots_quant.patterns.model import Events
-from ots_quant.patterns.study import Detector, Direction, Find, Study, shares
+from ots_quant.patterns.study import Detector, Direction, Study, shares
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -113,7 +113,8 @@ CANDLES: tuple[Candle, ...] = (
 
 # a later close confirms these: TA-Lib gives 200 there
 _CONFIRMED = ("hikkake", "modified_hikkake")
-_CONFIRMATION_BARS = 3
+_LATER_BARS = 3
+_CONFIRMED_VALUE = 200
 
 
 def grid_prices(study: Study) -> tuple[Floats, Floats, Floats, Floats]:
@@ -123,67 +124,109 @@ def grid_prices(study: Study) -> tuple[Floats, Floats, Floats, Floats]:
     return open_, high, low, close
 
 
-def candle(study: Study, function: str, bars: int, *, directed: bool, confirmed: bool | None = None) -> Events:
-    """The events of one of TA-Lib's functions, of either direction.
+class _Candles(NamedTuple):
+    """The events of all types below each other, and where each type's begin and end."""
 
-    ``confirmed`` picks Hikkake's 200s (True) or 100s (False). Invalidation: the extreme of the candle's bars that its
-    direction leaves behind.
+    events: Events
+    spans: dict[str, slice]
+
+
+def find_candles(study: Study) -> _Candles:
+    """All candles: one call of each of TA-Lib's functions, then what is said of them for all of them at once.
+
+    Invalidation: the extreme of the candle's bars that its direction leaves behind. The parts: its range, 1 at two ATR;
+    its context, how far the ten bars before moved against its direction (for a neutral one either way), 1 at four ATR;
+    its volume.
     """
-    found = getattr(talib, function)(*study.once(grid_prices)) if len(study.bars) else np.zeros(0, np.int32)
-    at = np.flatnonzero(found if confirmed is None else (np.abs(found) == 200) == confirmed) if len(found) else _NONE
-    value = found[at].astype(np.int64)
-    at, value = at[value != 0], value[value != 0]
-    sign = np.sign(value)
-    start = np.maximum(at - bars + 1, 0)
-    high, low = _extremes(study, at, bars)
-    limit = np.where(sign > 0, low, high) if directed else np.full(len(at), np.nan)
-    unknown = np.full(len(at), np.nan)
-    return Events(
-        direction=sign if directed else np.zeros(len(at), np.int64),
-        start=start,
-        end=at,
-        confirmed=at,
-        swings=no_swings(len(at)),
-        levels=table([unknown, unknown, limit]),
-        parts=table([shares(high - low, _WIDE_ATR * study.atr[at]), _against(study, at, sign), volume_part(study, at)]),
-    )
+    prices = grid_prices(study)
+    rows: list[tuple[Candle, str, Ints, Ints]] = []
+    for entry in CANDLES if len(study.bars) else ():
+        value = getattr(talib, entry.function)(*prices)
+        at = np.flatnonzero(value)
+        value = value[at]
+        if entry.name in _CONFIRMED:
+            later = np.abs(value) == _CONFIRMED_VALUE
+            rows.append((entry, f"confirmed_{entry.name}", at[later], value[later]))
+            at, value = at[~later], value[~later]
+        rows.append((entry, entry.name, at, value))
+    if not rows:
+        return _Candles(_events(study, _NONE, _NONE, _NONE, _NONE > 0), {})
+    sizes = np.array([len(at) for _, _, at, _ in rows])
+    ends = np.cumsum(sizes).tolist()
+    spans = {name: slice(end - len(at), end) for (_, name, at, _), end in zip(rows, ends, strict=True)}
+    bars = np.array([entry.bars + _LATER_BARS * (name != entry.name) for entry, name, _, _ in rows])
+    directed = np.array([entry.direction != "neutral" for entry, _, _, _ in rows])
+    at = np.concatenate([at for _, _, at, _ in rows])
+    sign = np.sign(np.concatenate([value for _, _, _, value in rows])).astype(np.int64)
+    return _Candles(_events(study, at, sign, bars.repeat(sizes), directed.repeat(sizes)), spans)
 
 
 _NONE = np.zeros(0, np.int64)
 
 
-def _extremes(study: Study, at: Ints, bars: int) -> tuple[Floats, Floats]:
-    """The highest high and lowest low of the ``bars`` bars that end at ``at``."""
-    window = np.maximum(at[:, None] - np.arange(bars), 0)
-    return study.bars.high[window].max(axis=1), study.bars.low[window].min(axis=1)
+def _events(study: Study, at: Ints, sign: Ints, bars: Ints, directed: NDArray[np.bool_]) -> Events:
+    m = len(at)
+    high, low = _extremes(study, at, bars)
+    levels = np.full((m, 3), np.nan)
+    levels[:, 2] = np.where(directed, np.where(sign > 0, low, high), np.nan)
+    context = np.where(directed, -sign * _moved(study)[at], np.abs(_moved(study)[at]))
+    return Events(
+        direction=np.where(directed, sign, 0),
+        start=np.maximum(at - bars + 1, 0),
+        end=at,
+        confirmed=at,
+        swings=no_swings(m),
+        levels=levels,
+        parts=table(
+            [
+                shares(high - low, _WIDE_ATR * study.atr[at]),
+                shares(context, _FAR_ATR * study.atr[at]),
+                volume_part(study, at),
+            ]
+        ),
+    )
 
 
-def _against(study: Study, at: Ints, sign: Ints) -> Floats:
-    """How far the ten bars before moved against ``sign``, in ATR, cut to 0 to 1; NaN where they are not there."""
-    close = study.bars.close
-    there = at > _CONTEXT_BARS
-    before = np.where(there, at - 1, 0)
-    moved = -sign * (close[before] - close[np.where(there, before - _CONTEXT_BARS, 0)])
-    return np.where(there, shares(moved, _FAR_ATR * study.atr[at]), np.nan)
+def _extremes(study: Study, at: Ints, bars: Ints) -> tuple[Floats, Floats]:
+    """The highest high and the lowest low of the ``bars`` bars that end at each ``at``."""
+    highest, lowest = [study.bars.high], [study.bars.low]
+    for back in range(1, int(bars.max(initial=1))):
+        high, low = highest[-1].copy(), lowest[-1].copy()
+        np.maximum(high[back:], study.bars.high[:-back], out=high[back:])
+        np.minimum(low[back:], study.bars.low[:-back], out=low[back:])
+        highest.append(high)
+        lowest.append(low)
+    return np.array(highest)[bars - 1, at], np.array(lowest)[bars - 1, at]
+
+
+def _moved(study: Study) -> Floats:
+    """The change of the close over the ten bars before each bar, shape (n,); NaN for the first eleven."""
+    close, n = study.bars.close, len(study.bars)
+    moved = np.full(n, np.nan)
+    if n > _CONTEXT_BARS + 1:
+        moved[_CONTEXT_BARS + 1 :] = close[_CONTEXT_BARS:-1] - close[: n - _CONTEXT_BARS - 1]
+    return moved
+
+
+def candle(study: Study, name: str) -> Events:
+    """The candles of one type."""
+    candles = study.once(find_candles)
+    return candles.events.take(candles.spans.get(name, slice(0)))
 
 
 def _detectors() -> tuple[Detector, ...]:
     made = []
     for entry in CANDLES:
-        directed = entry.direction != "neutral"
-        twice = entry.name in _CONFIRMED
-        find = partial(candle, function=entry.function, bars=entry.bars, directed=directed)
-        first = partial(find, confirmed=False) if twice else find
-        made.append(_detector(entry, entry.name, "the close of its last bar", first))
-        if twice:
-            rule = f"a close beyond the inside bar on the other side, within {_CONFIRMATION_BARS} bars"
-            longer = partial(find, bars=entry.bars + _CONFIRMATION_BARS, confirmed=True)
-            made.append(_detector(entry, f"confirmed_{entry.name}", rule, longer))
+        made.append(_detector(entry, entry.name, "the close of its last bar"))
+        if entry.name in _CONFIRMED:
+            rule = f"a close beyond the inside bar on the other side, within {_LATER_BARS} bars"
+            made.append(_detector(entry, f"confirmed_{entry.name}", rule))
     return tuple(made)
 
 
-def _detector(entry: Candle, name: str, confirmation: str, find: Find) -> Detector:
+def _detector(entry: Candle, name: str, confirmation: str) -> Detector:
     source = f"TA-Lib {entry.function}"
+    find = partial(candle, name=name)
     return Detector(name, FAMILY, entry.direction, entry.meaning, confirmation, source, _PARTS, find)
 
 

@@ -102,8 +102,8 @@ class Events:
     def __len__(self) -> int:
         return len(self.confirmed)
 
-    def take(self, which: NDArray[np.bool_] | Ints) -> Events:
-        """The events that a mask or indices select."""
+    def take(self, which: NDArray[np.bool_] | Ints | slice) -> Events:
+        """The events that a mask, indices or a slice select."""
         plain = {name: column[which] for name, column in vars(self).items() if name != "swings"}
         return Events(**plain, swings=Swings._make(column[which] for column in self.swings))
 

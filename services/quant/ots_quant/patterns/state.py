@@ -8,7 +8,7 @@ import numpy as np
 
 from ots_quant.patterns.levels import LOOKBACK_BARS, find_touches, strength
 from ots_quant.patterns.study import Study
-from ots_quant.patterns.trend import WINDOW, find_trend, line_value
+from ots_quant.patterns.trend import WINDOW, find_trend, line_value, p_value
 
 _LEAST_TOUCHES = 2
 _MOST_LEVELS = 12
@@ -79,6 +79,6 @@ def current_trend(study: Study) -> TrendNow | None:
         since=int(found.began[-1]) if state else None,
         slope=float(found.slope[last]),
         fit=float(found.fit[last]),
-        p_value=float(found.p_value[last]),
+        p_value=float(p_value(found.t_value[[last]])[0]),
         line=float(line_value(study, found, np.array([last]))[0]),
     )

@@ -83,10 +83,8 @@ class Detector:
     find: Find
 
 
-def shares(values: Floats | float, of: Floats | float) -> Floats:
+def shares(values: Floats, of: Floats | float) -> Floats:
     """``values / of`` cut to 0 to 1, for a part of the quality; NaN where ``of`` is not positive."""
-    values, of = np.broadcast_arrays(np.asarray(values, np.float64), np.asarray(of, np.float64))
-    ratio = np.full(values.shape, np.nan)
-    np.divide(values, of, out=ratio, where=of > 0)
-    clipped: Floats = np.clip(ratio, 0.0, 1.0)
+    ratio = values / np.where(np.greater(of, 0.0), of, np.nan)
+    clipped: Floats = np.minimum(np.maximum(ratio, 0.0), 1.0)
     return clipped

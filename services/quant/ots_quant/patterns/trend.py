@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtr
+from scipy.special import stdtr, stdtrit
 
 from ots_quant.kernels import patterns as kernels
 from ots_quant.patterns.candidates import no_swings, table
@@ -25,6 +25,7 @@ Ints = NDArray[np.int64]
 
 FAMILY = "trend"
 WINDOW = 50
+_FREEDOM = WINDOW - 2
 _ENTER_FIT, _ENTER_P = 0.6, 0.05
 _LEAVE_FIT, _LEAVE_P = 0.4, 0.2
 
@@ -32,15 +33,14 @@ _LEAVE_FIT, _LEAVE_P = 0.4, 0.2
 class Trend(NamedTuple):
     """Bar by bar, shape (n,): the line through the last 50 log closes; NaN for the first 49 bars.
 
-    ``slope`` in log price a bar, ``fit`` R², ``spread`` the residuals' standard deviation, ``p_value`` two-sided of the
-    mean return being zero (Student's t, 48 degrees of freedom), ``state`` +1 up, -1 down, 0 none, ``began`` the bars
-    at which a trend was established.
+    ``slope`` in log price a bar, ``fit`` R², ``spread`` the residuals' standard deviation, ``t_value`` of the mean
+    return (48 degrees of freedom), ``state`` +1 up, -1 down, 0 none, ``began`` the bars that established a trend.
     """
 
     slope: Floats
     fit: Floats
     spread: Floats
-    p_value: Floats
+    t_value: Floats
     state: Ints
     began: Ints
 
@@ -50,13 +50,22 @@ def find_trend(study: Study) -> Trend:
     n = len(study.bars)
     slope, fit, spread, t_value = (np.empty(n) for _ in range(4))
     kernels.regression(np.log(study.bars.close), WINDOW, slope, fit, spread, t_value)
-    p_value = 2 * stdtr(WINDOW - 2, -np.abs(t_value))
     sign = np.where(slope > 0, 1, -1) * (slope * t_value > 0)
-    enters = np.where((fit >= _ENTER_FIT) & (p_value <= _ENTER_P), sign, 0)
-    stays = np.where((fit >= _LEAVE_FIT) & (p_value <= _LEAVE_P), sign, 0)
+    enters = np.where((fit >= _ENTER_FIT) & (np.abs(t_value) >= _t_of(_ENTER_P)), sign, 0)
+    stays = np.where((fit >= _LEAVE_FIT) & (np.abs(t_value) >= _t_of(_LEAVE_P)), sign, 0)
     began, state = np.empty(n, np.int64), np.empty(n, np.int64)
     count = kernels.enter_states(enters, stays, began, state)
-    return Trend(slope, fit, spread, p_value, state, began[:count])
+    return Trend(slope, fit, spread, t_value, state, began[:count])
+
+
+def p_value(t_value: Floats) -> Floats:
+    """Two-sided probability of a ``t_value`` at least as large when the mean return is zero."""
+    probability: Floats = 2 * stdtr(_FREEDOM, -np.abs(t_value))
+    return probability
+
+
+def _t_of(probability: float) -> float:
+    return float(stdtrit(_FREEDOM, 1 - probability / 2))
 
 
 def trend(study: Study, sign: int) -> Events:
@@ -74,7 +83,7 @@ def trend(study: Study, sign: int) -> Events:
         confirmed=at,
         swings=no_swings(len(at)),
         levels=table([value, np.full(len(at), np.nan), value * np.exp(-2 * sign * found.spread[at])]),
-        parts=table([found.fit[at], 1 - found.p_value[at]]),
+        parts=table([found.fit[at], 1 - p_value(found.t_value[at])]),
     )
 
 
