@@ -73,7 +73,7 @@ def session_vwap(
             price = (high[i] + low[i] + close[i]) / 3.0
             weight += volume[i]
             step = price - average
-            average += step * volume[i] / weight
+            average += step * (volume[i] / weight)
             squares += volume[i] * step * (price - average)
         if weight > 0.0:
             band = deviations * math.sqrt(max(squares / weight, 0.0))

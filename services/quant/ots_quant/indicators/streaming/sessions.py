@@ -57,7 +57,7 @@ class _Vwap(SessionStream):
             price = (bar.high + bar.low + bar.close) / 3
             self._weight += bar.volume
             step = price - self._mean
-            self._mean += step * bar.volume / self._weight
+            self._mean += step * (bar.volume / self._weight)
             self._squares += bar.volume * step * (price - self._mean)
         if not self._weight > 0:
             return self._unknown
