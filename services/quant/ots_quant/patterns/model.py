@@ -48,7 +48,7 @@ def price_bars(open: ArrayLike, high: ArrayLike, low: ArrayLike, close: ArrayLik
     bar that is not `usable`. A series with a hole must be mended or cut by the caller: a detector cannot guess.
     """
     given = {"open": open, "high": high, "low": low, "close": close, "volume": volume}
-    arrays = {name: np.ascontiguousarray(numbers(name, values)) for name, values in given.items()}
+    arrays = {name: numbers(name, values) for name, values in given.items()}
     for name, array in arrays.items():
         if array.ndim != 1:
             raise ValueError(f"{name} must have shape (n,), not {array.shape}")
@@ -59,7 +59,7 @@ def price_bars(open: ArrayLike, high: ArrayLike, low: ArrayLike, close: ArrayLik
         i = int(bad[0])
         prices = ", ".join(f"{name} {array[i]:g}" for name, array in arrays.items())
         raise ValueError(f"open, high, low, close, volume of bar {i} are not those of a bar: {prices}")
-    return PriceBars(**arrays)
+    return PriceBars(**{name: np.ascontiguousarray(array) for name, array in arrays.items()})
 
 
 class Pivots(NamedTuple):
