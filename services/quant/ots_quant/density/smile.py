@@ -31,11 +31,14 @@ class Variance(NamedTuple):
 
 
 class SmileCurve(NamedTuple):
-    """``variance(k)``, the standard deviation sigma(F) sqrt(T), and log-moneynesses where the curvature jumps."""
+    """``variance(k)``, the standard deviation sigma(F) sqrt(T), and the log-moneynesses of quotes, none for a function.
+
+    At the first and the last quote the curvature jumps.
+    """
 
     variance: Callable[[Values], Variance]
     deviation: float
-    breaks: tuple[float, ...]
+    nodes: Values
 
 
 def smile_curve(smile: Smile, forward: float, years: float) -> SmileCurve:
@@ -75,7 +78,7 @@ def _from_function(smile: Callable[[Values], ArrayLike], forward: float, years: 
         curvature = (16.0 * (up + down) - (up2 + down2) - 30.0 * here) / (12.0 * step**2)
         return Variance(here, slope, curvature)
 
-    return SmileCurve(variance, deviation, ())
+    return SmileCurve(variance, deviation, np.empty(0))
 
 
 def _from_quotes(strikes: ArrayLike, volatilities: ArrayLike, forward: float, years: float) -> SmileCurve:
@@ -105,4 +108,4 @@ def _from_quotes(strikes: ArrayLike, volatilities: ArrayLike, forward: float, ye
         return Variance(value, slope, np.where(k == inside, spline(inside, 2), 0.0))
 
     at_forward = float(variance(np.zeros(1)).value[0])
-    return SmileCurve(variance, float(np.sqrt(at_forward)), (float(nodes[0]), float(nodes[-1])))
+    return SmileCurve(variance, float(np.sqrt(at_forward)), nodes)

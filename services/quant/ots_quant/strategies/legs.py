@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -46,8 +47,13 @@ class Leg:
     style: Style = Style.AMERICAN
 
     def __post_init__(self) -> None:
+        for name in ("right", "strike", "years", "bid", "ask", "quantity", "multiplier"):
+            if not isinstance(getattr(self, name), Real):
+                raise ValueError(f"{name} must be one number, not {getattr(self, name)!r}")
         if self.right not in (CALL, PUT, STOCK):
             raise ValueError(f"right must be +1 (call), -1 (put) or 0 (stock), not {self.right}")
+        if self.style not in tuple(Style):
+            raise ValueError(f"style must be 'european' or 'american', not {self.style!r}")
         if self.right != STOCK:
             _require_positive("strike", self.strike)
             _require_positive("years", self.years)
