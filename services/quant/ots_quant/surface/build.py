@@ -32,7 +32,7 @@ class Shape(IntEnum):
     BORROWED = 1
     """Fewer than five strikes: the smile of the nearest fitted expiration, scaled to the quotes that there are."""
     FLAT = 2
-    """Fewer than five strikes and no expiration to borrow from: close to one volatility for all strikes."""
+    """Fewer than five strikes and no expiration to borrow from: one volatility for all strikes."""
 
 
 def fit_surface(
@@ -126,8 +126,7 @@ def _fit(points: Points, rows: _Rows) -> _Fitted:
     used = rows.padded(np.ones(points.k.shape)) > 0
     k, volatility = rows.padded(points.k), rows.padded(points.volatility)
     quoted = _quoted(k, used)
-    nearest = np.argmin(np.where(used, np.abs(k), np.inf), axis=1) if years.size else np.zeros(0, np.intp)
-    theta = volatility[np.arange(years.size), nearest] ** 2 * years
+    theta = points.theta[rows.expirations]
     half_spread = np.where(used, rows.padded(points.half_spread), 1.0)
     per_variance = theta[:, None] / (2.0 * np.where(used, volatility, 1.0) * years[:, None] * half_spread)
     targets = Targets(
@@ -156,12 +155,16 @@ def _quoted(k: Values, used: NDArray[np.bool_]) -> tuple[Values, Values]:
 def _fit_shapes(targets: Targets, shape: NDArray[np.int64], years: Values) -> tuple[Targets, Values, Values]:
     """Slices with enough strikes first; the others with points of a borrowed smile added to theirs."""
     full = shape == Shape.FITTED
+    if not full.any():
+        weights = targets.weight**2
+        level = (weights * targets.v).sum(axis=1) / weights.sum(axis=1)
+        return targets, normal.flat(level), np.ones(targets.x.shape)
     parameters, trust = fit_independent(Targets(*(values[full] for values in targets)))
     if full.all():
         return targets, parameters, trust
     every = np.zeros((full.size, 5))
     every[full] = parameters
-    every[~full] = _lent(parameters, years[full], years[~full]) if full.any() else normal.flat(int((~full).sum()))
+    every[~full] = _lent(parameters, years[full], years[~full])
     extended = _with_borrowed(targets, ~full, every)
     thin_parameters, thin_trust = fit_independent(Targets(*(values[~full] for values in extended)))
     every[~full] = thin_parameters

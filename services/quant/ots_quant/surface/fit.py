@@ -4,8 +4,8 @@ Start: for each of a grid of centres and widths SVI is linear in the other three
 Quasi-explicit calibration of Gatheral's SVI model); the best of the grid begins a Levenberg-Marquardt descent of every
 slice, each with a damping of its own (Marquardt 1963, SIAM J. 11(2), 431), under a slight pull to a usual smile.
 
-Error: (model volatility - mid volatility) in half-spreads. A quote further off than three robust deviations, and than
-its own half-spread, counts as if it were there (Huber's weights), so that a stale quote has a bounded pull.
+Error: (model volatility - mid volatility) in half-spreads. A quote that is off by more than three deviations of the
+noise, and by more than its own half-spread, counts less the further off it is: a stale quote has a bounded pull.
 """
 
 from __future__ import annotations
@@ -26,12 +26,15 @@ START_WIDTHS = np.array([0.15, 0.6, 1.6, 4.0])
 
 _START_POINTS = 25  # of each slice, enough to choose among grid nodes
 _STEPS = 60
-_ROUNDS = 3  # of outlier weights
+_OUTLIER_ROUNDS = 10
+_SAME_TRUST = 1e-3
+_NEIGHBOURS = 7
+_QUARTILE_OF_NORMAL = 0.3186  # a quarter of normal deviates are within this
 _CONVERGED = 1e-9  # relative decrease of the cost
 
 
 class Targets(NamedTuple):
-    """What the slices are fitted to: (slices, points), padded with weight 0 at x = 0; ``theta`` (slices,)."""
+    """What the slices are fitted to: (slices, points), ascending in x, then padded with weight 0; theta (slices,)."""
 
     x: Values
     v: Values
@@ -42,26 +45,68 @@ class Targets(NamedTuple):
 
 def fit_independent(targets: Targets) -> tuple[Values, Values]:
     """Parameters (slices, 5), and the trust in each point (1 fully, towards 0 for outliers)."""
-    parameters = _start(targets)
     trust = np.ones(targets.x.shape)
-    for _ in range(_ROUNDS):
+    limit = _outlier_limit(targets)[:, None]
+    parameters = descend(_start(targets), targets, trust)
+    suspect = (_distance(parameters, targets) > 2.0 * limit).any(axis=1)
+    if suspect.any():  # outliers may have bent the fit so far that it hides them: begin again without them
+        part = Targets(*(values[suspect] for values in targets))
+        trust[suspect] = _agreement_with_neighbours(part)
+        start = _start(part._replace(weight=part.weight * np.sqrt(trust[suspect])))
+        parameters[suspect] = descend(start, part, trust[suspect])
+    for _ in range(_OUTLIER_ROUNDS):
+        before, trust = trust, (limit / np.maximum(_distance(parameters, targets), limit)) ** 4
+        if np.abs(trust - before).max(initial=0.0) < _SAME_TRUST:
+            return parameters, before
         parameters = descend(parameters, targets, trust)
-        before, trust = trust, outlier_weights(parameters, targets)
-        if np.abs(trust - before).max(initial=0.0) < 1e-3:
-            break
     return parameters, trust
 
 
-def outlier_weights(parameters: Values, targets: Targets) -> Values:
-    """Huber's weights at three robust deviations of each slice, none for a quote that the slice runs through."""
-    distance = np.abs(targets.weight * (normal.values(parameters, targets.x) - targets.v))
+def _distance(parameters: Values, targets: Targets) -> Values:
+    """Half-spreads between the model and each point."""
+    distance: Values = np.abs(targets.weight * (normal.values(parameters, targets.x) - targets.v))
+    return distance
+
+
+def _agreement_with_neighbours(targets: Targets) -> Values:
+    """Near 0 for a point far from the median of the seven points around it, by their own scatter and its half-spread.
+
+    (Hampel's identifier; a smile that only rises or falls over the seven is well inside three of its deviations.)
+    """
+    counts = (targets.weight > 0).sum(axis=1)[:, None]
+    points = targets.x.shape[1]
+    first = np.clip(np.arange(points) - _NEIGHBOURS // 2, 0, np.maximum(counts - _NEIGHBOURS, 0))
+    window = np.minimum(first[:, :, None] + np.arange(_NEIGHBOURS), points - 1)
+    inside = window < counts[:, :, None]
+    v = np.take_along_axis(targets.v[:, None, :], window, axis=2)
+    middle = np.minimum(counts, _NEIGHBOURS)[:, :, None] // 2
+    median = np.take_along_axis(np.sort(np.where(inside, v, np.inf), axis=2), middle, axis=2)
+    scatter = np.sort(np.where(inside, np.abs(v - median), np.inf), axis=2)
+    scatter = 1.4826 * np.take_along_axis(scatter, middle, axis=2)[:, :, 0]
     used = targets.weight > 0
-    ordered = np.sort(np.where(used, distance, np.inf), axis=1)
-    middle = np.maximum(used.sum(axis=1) - 1, 0) // 2
-    median = ordered[np.arange(middle.size), middle]
-    limit = np.maximum(3.0 * 1.4826 * median, 1.0)[:, None]
-    trust: Values = limit / np.maximum(distance, limit)
-    return trust
+    allowed = 3.0 * np.maximum(scatter, 1.0 / np.where(used, targets.weight, 1.0))
+    off = np.where(used, np.abs(targets.v - median[:, :, 0]), 0.0)
+    return np.where(used, (allowed / np.maximum(off, allowed)) ** 4, 1.0)
+
+
+def _outlier_limit(targets: Targets) -> Values:
+    """Half-spreads from which a point of a slice counts less: three deviations of its noise, and one at least.
+
+    The noise is taken from each point against the line through its two neighbours, not from a fit that the outliers may
+    have bent; its lower quartile stands as long as less than a quarter of the points are off.
+    """
+    x, v, weight = targets.x, targets.v, targets.weight
+    if x.shape[1] < 3:
+        return np.ones(x.shape[0])
+    used = (weight[:, :-2] > 0) & (weight[:, 1:-1] > 0) & (weight[:, 2:] > 0)
+    one, own, other = (np.where(used, part, 1.0) for part in (weight[:, :-2], weight[:, 1:-1], weight[:, 2:]))
+    gap = x[:, 2:] - x[:, :-2]
+    share = np.where(gap > 0, (x[:, 1:-1] - x[:, :-2]) / np.where(gap > 0, gap, 1.0), 0.5)
+    off = own * np.abs(v[:, 1:-1] - (1.0 - share) * v[:, :-2] - share * v[:, 2:])
+    off = off / np.sqrt(1.0 + ((1.0 - share) * own / one) ** 2 + (share * own / other) ** 2)
+    ordered = np.sort(np.where(used, off, np.inf), axis=1)
+    quartile = ordered[np.arange(x.shape[0]), used.sum(axis=1) // 4]
+    return np.where(used.any(axis=1), np.maximum(3.0 * quartile / _QUARTILE_OF_NORMAL, 1.0), 1.0)
 
 
 def _start(targets: Targets) -> Values:

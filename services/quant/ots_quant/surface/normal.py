@@ -120,7 +120,7 @@ def jet(parameters: Values, x: Values) -> Jet:
     by_x[:, LEFT] = left / 2.0 * (tilt - 1.0)
     by_x[:, RIGHT] = right / 2.0 * (tilt + 1.0)
     by_x[:, CENTRE] = -slope * curve
-    by_x[:, WIDTH] = -slope * tilt * curve
+    by_x[:, WIDTH] = -slope * distance * curve
     by_xx[:, LEFT] = left / 2.0 * curve
     by_xx[:, RIGHT] = right / 2.0 * curve
     by_xx[:, CENTRE] = 3.0 * slope * curve * tilt / root
@@ -128,6 +128,8 @@ def jet(parameters: Values, x: Values) -> Jet:
     return Jet(v, (right - left) / 2.0 + slope * tilt, slope * curve, by, by_x, by_xx)
 
 
-def flat(count: int) -> Values:
-    """Slices of nearly one volatility: the least slope that the bounds allow, and v = 1 at x = 0."""
-    return np.tile([0.0, _LOW[LEFT], _LOW[RIGHT], 0.0, 0.0], (count, 1))
+def flat(level: Values) -> Values:
+    """Slices of one v each, up to the least slope that the bounds allow."""
+    parameters = np.tile([0.0, _LOW[LEFT], _LOW[RIGHT], 0.0, 0.0], (level.size, 1))
+    parameters[:, LEAST] = np.log(level)
+    return parameters

@@ -22,6 +22,7 @@ Codes = NDArray[np.int64]
 BLEND_DEVIATIONS = 0.5
 """Both legs of a strike count within this many standard deviations of the forward."""
 
+_NEAREST = 5
 _NARROWEST = 0.2  # a half-spread counts as at least this share of its slice's median, so that no quote rules alone
 
 
@@ -65,6 +66,8 @@ class Points(NamedTuple):
     expiration: NDArray[np.intp]
     """Row in ``expirations``, -1 without one."""
     expirations: Values
+    theta: Values
+    """Total variance near the money, one per expiration; NaN without a contract that tells it."""
 
 
 def points_of(quotes: Quotes, spot: float, american: bool) -> Points:
@@ -73,15 +76,21 @@ def points_of(quotes: Quotes, spot: float, american: bool) -> Points:
     with np.errstate(all="ignore"):  # bad numbers are told apart below, and become NaN until then
         k = np.log(quotes.strike / quotes.forward)
         left_out = _unusable(quotes)
-        deviation = _at_the_money_deviation(quotes, k, left_out, expiration, expirations.size)
-        share = _share_of_leg(quotes.right, k, deviation)
-        left_out[(left_out == LeftOut.USED) & (share <= 0)] = LeftOut.IN_THE_MONEY
-        volatility = _volatility(quotes, left_out == LeftOut.USED, spot, american)
+        usable = left_out == LeftOut.USED
+        outside = usable & (quotes.right * k >= 0)
+        volatility = _volatility(quotes, outside, spot, american)
+        near = _near_the_money(volatility, k, expiration, expirations.size)
+        share = _share_of_leg(quotes.right, k, np.append(near, np.nan)[expiration] * np.sqrt(quotes.years))
+        inside = usable & ~outside & (share > 0)
+        volatility = np.where(inside, _volatility(quotes, inside, spot, american), volatility)
         half_spread = (quotes.ask - quotes.bid) / 2.0 / _vega(quotes, k, volatility)
+        left_out[usable & ~outside & ~inside] = LeftOut.IN_THE_MONEY
         left_out[(left_out == LeftOut.USED) & ~np.isfinite(half_spread)] = LeftOut.NO_VOLATILITY
     used = left_out == LeftOut.USED
     half_spread = _at_least_a_share(np.where(used, half_spread, np.nan), expiration, expirations.size)
-    return Points(k, volatility, half_spread, np.where(used, share, 0.0), left_out, expiration, expirations)
+    return Points(
+        k, volatility, half_spread, np.where(used, share, 0.0), left_out, expiration, expirations, near**2 * expirations
+    )
 
 
 def _unusable(quotes: Quotes) -> Codes:
@@ -102,22 +111,19 @@ def _unusable(quotes: Quotes) -> Codes:
     ).astype(np.int64)
 
 
-def _at_the_money_deviation(
-    quotes: Quotes, k: Values, left_out: Codes, expiration: NDArray[np.intp], expirations: int
-) -> Values:
-    """Standard deviation to expiration, from the out-of-the-money contract nearest to the forward.
-
-    Near the money a call is worth forward / sqrt(2 pi) times it, less about half of its moneyness (Brenner &
-    Subrahmanyam 1988, Financial Analysts J. 44(5), 80): good enough to say what is near.
-    """
-    nearest = np.full(expirations + 1, np.inf)  # the last is for contracts without an expiration, whose row is -1
-    candidate = (left_out == LeftOut.USED) & (quotes.right * k >= 0)
-    np.minimum.at(nearest, expiration[candidate], np.abs(k[candidate]))
-    chosen = candidate & (np.abs(k) == nearest[expiration])
-    deviation = np.zeros(expirations + 1)
-    mid = (quotes.bid + quotes.ask) / 2.0 * np.exp(quotes.rate * quotes.years) / quotes.forward
-    np.maximum.at(deviation, expiration[chosen], np.sqrt(2.0 * np.pi) * (mid + np.abs(k) / 2.0)[chosen])
-    return deviation[expiration]
+def _near_the_money(volatility: Values, k: Values, expiration: NDArray[np.intp], expirations: int) -> Values:
+    """Per expiration the median volatility of the five contracts nearest to the forward: one of them may be stale."""
+    known = np.flatnonzero(np.isfinite(volatility))
+    order = known[np.lexsort((np.abs(k[known]), expiration[known]))]
+    row = expiration[order]
+    counts = np.bincount(row, minlength=expirations)
+    rank = np.arange(order.size) - np.repeat(np.cumsum(counts) - counts, counts)
+    nearest = np.full((expirations, _NEAREST), np.inf)
+    chosen = rank < _NEAREST
+    nearest[row[chosen], rank[chosen]] = volatility[order[chosen]]
+    middle = np.minimum(counts, _NEAREST) // 2
+    median = np.sort(nearest, axis=1)[np.arange(expirations), np.minimum(middle, _NEAREST - 1)]
+    return np.where(counts > 0, median, np.nan)
 
 
 def _share_of_leg(right: Values, k: Values, deviation: Values) -> Values:
