@@ -162,6 +162,7 @@ def find_candles(study: Study) -> _Candles:
 
 
 _NONE = np.zeros(0, np.int64)
+_EMPTY = slice(0)
 
 
 def _events(study: Study, at: Ints, sign: Ints, bars: Ints, directed: NDArray[np.bool_]) -> Events:
@@ -211,7 +212,7 @@ def _moved(study: Study) -> Floats:
 def candle(study: Study, name: str) -> Events:
     """The candles of one type."""
     candles = study.once(find_candles)
-    return candles.events.take(candles.spans.get(name, slice(0)))
+    return candles.events.take(candles.spans.get(name, _EMPTY))
 
 
 def _detectors() -> tuple[Detector, ...]:

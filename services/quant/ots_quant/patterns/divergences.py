@@ -22,15 +22,16 @@ from ots_quant.patterns.model import Events
 from ots_quant.patterns.study import Detector, Study, shares
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 FAMILY = "divergences"
 LONGEST_BARS = 100
 LEAST_ATR = 0.25
-_CLEAR_ATR = 2.0
+_CLEAR = 8.0  # times the least change that counts: a clear divergence
 
 
 class Oscillator(NamedTuple):
-    """Values of shape (n,), and the least change (shape (n,) or a number) that counts; a clear one is four times it."""
+    """Values, and the least change that counts, each of shape (n,)."""
 
     values: Floats
     least: Floats
@@ -52,36 +53,52 @@ def obv(study: Study) -> Oscillator:
     return Oscillator(_from_talib(study, talib.OBV(study.bars.close, study.bars.volume)), study.usual_volume)
 
 
+class Pairs(NamedTuple):
+    """Each pivot and the one of its kind before it, as rows of the pivots; ``price``: the change, in the least change
+    that counts, positive where the second is further out. Each of shape (m,).
+    """
+
+    first: Ints
+    second: Ints
+    kind: Ints
+    price: Floats
+
+
+def find_pairs(study: Study) -> Pairs:
+    """The pairs no more than 100 bars apart."""
+    pivots = study.pivots
+    second = np.arange(2, len(pivots.at))
+    second = second[pivots.at[second] - pivots.at[second - 2] <= LONGEST_BARS]
+    kind = pivots.kind[second]
+    change = kind * (pivots.price[second] - pivots.price[second - 2])
+    return Pairs(second - 2, second, kind, change / (LEAST_ATR * study.atr[pivots.confirmed[second]]))
+
+
+def find_changes(study: Study, oscillator: Callable[[Study], Oscillator]) -> Floats:
+    """The oscillator's change over each pair, in the least change that counts, positive where the second is further
+    out; NaN where the oscillator is not known yet.
+    """
+    pairs, at = study.once(find_pairs), study.pivots.at
+    values, least = oscillator(study)
+    change = pairs.kind * (values[at[pairs.second]] - values[at[pairs.first]])
+    return change / np.where(least > 0, least, np.nan)[at[pairs.second]]
+
+
 def divergence(study: Study, oscillator: Callable[[Study], Oscillator], kind: int, *, hidden: bool) -> Events:
     """Divergences at highs (``kind`` +1, bearish) or lows (-1, bullish), at the close that confirms the second."""
-    pivots = study.pivots
-    second = np.flatnonzero(pivots.kind == kind)[1:]
-    first = second - 2
-    values, least = study.once(oscillator)
-    at, was = pivots.at[second], pivots.at[first]
-    price = kind * (pivots.price[second] - pivots.price[first])
-    change = kind * (values[at] - values[was])
-    price_least = LEAST_ATR * study.atr[pivots.confirmed[second]]
-    wanted = -1.0 if hidden else 1.0
-    with np.errstate(invalid="ignore"):  # the first bars have no oscillator yet: NaN compares as False
-        good = (wanted * price >= price_least) & (-wanted * change >= least[at]) & (at - was <= LONGEST_BARS)
-    second, first = second[good], first[good]
-    price, change, price_least = price[good], change[good], price_least[good]
-    m = len(second)
-    neckline = pivots.price[second - 1]
+    pivots, pairs = study.pivots, study.once(find_pairs)
+    price, change = pairs.price, study.once(find_changes, oscillator)
+    apart = (price <= -1) & (change >= 1) if hidden else (price >= 1) & (change <= -1)
+    rows = np.flatnonzero(apart & (pairs.kind == kind))
+    first, second = pairs.first[rows], pairs.second[rows]
     return Events(
-        direction=np.full(m, -kind),
+        direction=np.full(len(rows), -kind),
         start=pivots.at[first],
         end=pivots.at[second],
         confirmed=pivots.confirmed[second],
-        swings=swings_of(pivots, np.stack([first, second], axis=1)),
-        levels=table([neckline, np.full(m, np.nan), pivots.price[second]]),
-        parts=table(
-            [
-                shares(np.abs(price), _CLEAR_ATR / LEAST_ATR * price_least),
-                shares(np.abs(change), 4 * least[pivots.at[second]]),
-            ]
-        ),
+        swings=swings_of(pivots, np.array([first, second]).T),
+        levels=table([pivots.price[second - 1], np.full(len(rows), np.nan), pivots.price[second]]),
+        parts=table([shares(np.abs(price[rows]), _CLEAR), shares(np.abs(change[rows]), _CLEAR)]),
     )
 
 

@@ -43,7 +43,7 @@ def find_gaps(study: Study, sign: int) -> Gaps:
 
 def gap(study: Study, sign: int) -> Events:
     """Gaps; neckline: the price at which the gap closes, which is also what makes it void."""
-    found = find_gaps(study, sign)
+    found = study.once(find_gaps, sign)
     edge = sign * found.bottom
     return Events(
         direction=np.full(len(edge), sign),
@@ -58,7 +58,7 @@ def gap(study: Study, sign: int) -> Events:
 
 def gap_filled(study: Study, sign: int) -> Events:
     """Gaps to the side of ``sign`` that a close within 20 bars takes back whole."""
-    found = find_gaps(study, sign)
+    found = study.once(find_gaps, sign)
     m = len(found.bar)
     flat, never = np.zeros(m), np.full(m, np.inf)
     edges = (never, found.bottom) if sign > 0 else (-found.bottom, -never)
@@ -80,7 +80,7 @@ def gap_filled(study: Study, sign: int) -> Events:
 
 def island(study: Study, sign: int) -> Events:
     """Islands above (``sign`` +1: a top) or below the bars around them, at the close after the second gap."""
-    found = find_gaps(study, sign)
+    found = study.once(find_gaps, sign)
     high, low = _oriented(study, sign)
     m = len(found.bar)
     gapped, left, bottom = np.empty(m, np.int64), np.empty(m, np.int64), np.empty(m)

@@ -104,8 +104,15 @@ class Events:
 
     def take(self, which: NDArray[np.bool_] | Ints | slice) -> Events:
         """The events that a mask, indices or a slice select."""
-        plain = {name: column[which] for name, column in vars(self).items() if name != "swings"}
-        return Events(**plain, swings=Swings._make(column[which] for column in self.swings))
+        return Events(
+            self.direction[which],
+            self.start[which],
+            self.end[which],
+            self.confirmed[which],
+            Swings(self.swings.at[which], self.swings.price[which], self.swings.confirmed[which]),
+            self.levels[which],
+            self.parts[which],
+        )
 
     def score(self) -> Floats:
         """The mean of the parts that are known, shape (m,); NaN where none is."""

@@ -46,7 +46,7 @@ _SOURCE = "Edwards and Magee (1948); Lo, Mamaysky and Wang (2000)"
 
 def double_top(study: Study, sign: int) -> Events:
     """Two tops at one height, after a rise at least as large as the fall between them."""
-    found = windows(study, 4, sign)
+    found = study.once(windows, 4, sign)
     low, first, between, second = found.price.T
     height = 0.5 * (first + second) - between
     halves = np.diff(found.at[:, 1:], axis=1)
@@ -60,7 +60,7 @@ def double_top(study: Study, sign: int) -> Events:
 
 def triple_top(study: Study, sign: int) -> Events:
     """Three tops at one height; the neckline is the lower of the two lows between them."""
-    found = windows(study, 6, sign)
+    found = study.once(windows, 6, sign)
     low, tops, lows = found.price[:, 0], found.price[:, 1::2], found.price[:, 2::2]
     height = tops.mean(axis=1) - lows.mean(axis=1)
     halves = np.diff(found.at[:, 1::2], axis=1)
@@ -75,7 +75,7 @@ def triple_top(study: Study, sign: int) -> Events:
 
 def head_and_shoulders(study: Study, sign: int) -> Events:
     """A head between two lower shoulders at one height; the neckline goes through the two lows beside the head."""
-    found = windows(study, 6, sign)
+    found = study.once(windows, 6, sign)
     low, left, dip, head, rally, right = found.price.T
     at = found.at
     height = head - 0.5 * (dip + rally)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, TypeVar
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ Ints = NDArray[np.int64]
 ATR_PERIOD = 14
 VOLUME_PERIOD = 20
 Made = TypeVar("Made")
+Given = ParamSpec("Given")
 Direction = Literal["bullish", "bearish", "neutral", "either"]
 
 
@@ -29,13 +30,14 @@ class Study:
     """The bars, and what several detectors need of them, computed once when first asked for."""
 
     bars: PriceBars
-    _made: dict[Callable[[Study], Any], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _made: dict[tuple[Any, ...], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    def once(self, make: Callable[[Study], Made]) -> Made:
-        """``make(study)``, computed when first asked for: what several detectors of one family share."""
-        if make not in self._made:
-            self._made[make] = make(self)
-        made: Made = self._made[make]
+    def once(self, make: Callable[Concatenate[Study, Given], Made], *given: Given.args, **named: Given.kwargs) -> Made:
+        """``make(study, ...)``, computed when first asked for: what several detectors of one family share."""
+        key = (make, given, *named.items())
+        if key not in self._made:
+            self._made[key] = make(self, *given, **named)
+        made: Made = self._made[key]
         return made
 
     @cached_property
