@@ -268,7 +268,10 @@ def max_pain(
         np.asarray(np.bincount(position, np.where(w == side, weight, 0.0), strikes.size), np.float64)
         for side in (1.0, -1.0)
     )
-    payout = _paid(np.diff(strikes), calls) + _paid(np.diff(strikes)[::-1], puts[::-1])[::-1]
+    with np.errstate(over="ignore"):  # looked at next
+        payout = _paid(np.diff(strikes), calls) + _paid(np.diff(strikes)[::-1], puts[::-1])[::-1]
+    if not np.isfinite(payout.min()):
+        return MaxPain(np.nan, np.nan, "strikes or open interest too large to add", strikes, payout)
     least = payout <= payout.min() * (1.0 + 1e-12)
     return MaxPain(float(strikes[least][0]), float(strikes[least][-1]), "", strikes, payout)
 
@@ -300,7 +303,8 @@ class _Columns(NamedTuple):
     @property
     def weight(self) -> Values:
         """Shares that the open contracts are on; NaN where unknown or negative."""
-        shares = self.open_interest * self.shares_per_contract
+        with np.errstate(all="ignore"):  # infinite and NaN numbers are unknown weights
+            shares = self.open_interest * self.shares_per_contract
         return np.where(np.isfinite(shares) & (shares >= 0.0), shares, np.nan)
 
 
@@ -325,13 +329,14 @@ def _held(spot: float, columns: _Columns, greeks: GreeksFunction) -> Exposure:
     """Exposure per contract of whoever is long, NaN and counted where unknown; 0 where nothing is open."""
     g = greeks(columns.right, spot, *columns[1:6])
     weight = columns.weight
-    dollars = weight * spot
-    each = (
-        dollars * g.delta,
-        dollars * g.gamma * spot * 0.01,
-        dollars * g.vanna * 0.01,
-        dollars * g.charm / _DAYS_A_YEAR,
-    )
+    with np.errstate(all="ignore"):  # what overflows is not finite, and is counted as left out
+        dollars = weight * spot
+        each = (
+            dollars * g.delta,
+            dollars * g.gamma * spot * 0.01,
+            dollars * g.vanna * 0.01,
+            dollars * g.charm / _DAYS_A_YEAR,
+        )
     known = np.isfinite(each).all(axis=0)
     nothing = weight == 0.0
     delta, gamma, vanna, charm = (np.where(nothing, 0.0, np.where(known, x, np.nan)) for x in each)
@@ -385,7 +390,7 @@ def _crossings(spots: Values, gamma: Values) -> Values:
     """Sign changes by straight line between the neighbouring points where gamma is not zero."""
     known = gamma != 0.0
     spots, gamma = spots[known], gamma[known]
-    change = np.flatnonzero(gamma[:-1] * gamma[1:] < 0.0)
+    change = np.flatnonzero(np.sign(gamma[:-1]) != np.sign(gamma[1:]))
     share = gamma[change] / (gamma[change] - gamma[change + 1])
     return np.asarray(spots[change] + share * np.diff(spots)[change])
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -24,6 +26,9 @@ CONTRACTS = [
 ]
 
 
+legendre = cache(np.polynomial.legendre.leggauss)
+
+
 def survivors_beyond(contract, target, count=400, nodes=300):
     """1 - P(no touch), by carrying the survivors' density over small steps; each step's level is a straight line,
 
@@ -37,7 +42,7 @@ def survivors_beyond(contract, target, count=400, nodes=300):
     drift = rate - dividend_yield - 0.5 * sigma**2
     side = np.sign(level[0])
     gap = horizon / count
-    points, weights = np.polynomial.legendre.leggauss(nodes)
+    points, weights = legendre(nodes)
     width = 7 * sigma * np.sqrt(horizon)
     away, weight = 0.5 * width * (points + 1), 0.5 * width * weights  # distance from the level, on the spot's side
 

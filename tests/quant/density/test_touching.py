@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import mpmath
 import numpy as np
 import pytest
@@ -78,11 +80,14 @@ def test_touch_is_a_probability_above_that_of_ending_beyond(s, b, t, r, q, v):
     assert touch(s, farther, t, r, q, v).probability <= probability + 1e-13
 
 
+legendre = cache(np.polynomial.legendre.leggauss)
+
+
 def watched_exactly(distance, drift, volatility, end, looks):
     """The probability that a walk is at or beyond ``distance`` at one of its looks, by recursion of the survivors."""
     gap = end / looks
     spread = volatility * np.sqrt(gap)
-    nodes, weights = np.polynomial.legendre.leggauss(600)
+    nodes, weights = legendre(600)
     low = distance - 12 * volatility * np.sqrt(end) - abs(drift) * end
     x = low + 0.5 * (nodes + 1) * (distance - low)
     weight = 0.5 * (distance - low) * weights

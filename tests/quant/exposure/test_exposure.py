@@ -47,9 +47,9 @@ def test_each_unit_is_what_it_says():
 
 
 def test_gamma_by_hand():
-    g = european.greeks(1.0, 100.0, 100.0, 0.1, 0.02, 0.01, 0.25)
+    g = european.greeks([1.0], 100.0, 100.0, 0.1, 0.02, 0.01, 0.25)
     each, total = exposure(SPOT, Contracts(1, 100.0, 0.1, 0.02, 0.01, 0.25, 1000.0), DealerSide.ALL_SHORT)
-    assert float(total.gamma) == pytest.approx(-1000 * 100 * float(g.gamma) * 100.0**2 * 0.01)
+    assert float(total.gamma) == pytest.approx(-1000 * 100 * g.gamma[0] * 100.0**2 * 0.01)
     assert each.gamma.shape == (1,)
 
 

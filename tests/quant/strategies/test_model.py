@@ -53,10 +53,11 @@ def terminal(volatility=VOLATILITY, years=YEARS):
 def test_greeks_are_sums_with_the_multiplier(quoted):
     position = custom(quoted(CALL, 100.0).times(2), quoted(PUT, 95.0).times(-3), Leg.stock(99.0, 101.0, 40.0))
     greeks = position_greeks(position, market(3))
-    call, put = (european.greeks(w, 100.0, k, YEARS, RATE, 0.0, VOLATILITY) for w, k in ((1, 100.0), (-1, 95.0)))
+    both = european.greeks([1, -1], 100.0, [100.0, 95.0], YEARS, RATE, 0.0, VOLATILITY)
     for name in greeks._fields:
         stock = {"price": 4000.0, "delta": 40.0}.get(name, 0.0)
-        expected = 200 * getattr(call, name) - 300 * getattr(put, name) + stock
+        call, put = getattr(both, name)
+        expected = 200 * call - 300 * put + stock
         assert getattr(greeks, name) == pytest.approx(float(expected), rel=1e-12)
         assert getattr(greeks, name).shape == ()
     over = position_greeks(position, market(3), np.linspace(80, 120, 6).reshape(2, 3))

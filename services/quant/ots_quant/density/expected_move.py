@@ -62,9 +62,9 @@ def straddle_move(call: ArrayLike, put: ArrayLike, years: ArrayLike, rate: Array
     years is not positive, or anything is not finite. Raises ValueError for what `arguments.broadcast` refuses.
     """
     (c, p, t, r), shape = broadcast({"call": call, "put": put, "years": years, "rate": rate})
-    valid = usable(positive=(c + p, t), finite=(r,)) & (c >= 0.0) & (p >= 0.0)
-    straddle = np.where(valid, c + p, np.nan).reshape(shape)
-    with np.errstate(all="ignore"):  # an element that overflows is NaN already, or says infinity
+    with np.errstate(all="ignore"):  # the elements that make these warnings become NaN, or are infinite
+        valid = usable(positive=(c + p, t), finite=(r,)) & (c >= 0.0) & (p >= 0.0)
+        straddle = np.where(valid, c + p, np.nan).reshape(shape)
         absolute = straddle * np.exp(r * t).reshape(shape)
     return StraddleMove(straddle, absolute, _NORMAL_RATIO * absolute, _DESK_SHARE * straddle, Assumption.STRADDLE)
 

@@ -100,7 +100,8 @@ def spot_at_price(
     )
     level = np.full(v.shape, np.nan)
     valid = usable(positive=(v, k, sigma), finite=(t, r, q)) & (t >= 0.0)
-    level[valid] = _levels(_Contracts(*(x[valid] for x in (w, k, t, r, q, sigma))), v[valid], price)
+    with np.errstate(all="ignore"):  # as in option_touch
+        level[valid] = _levels(_Contracts(*(x[valid] for x in (w, k, t, r, q, sigma))), v[valid], price)
     return level.reshape(shape)
 
 
@@ -133,9 +134,10 @@ def option_touch(
     valid = usable(positive=(*columns[1:4], *columns[6:]), finite=columns[4:6]) & (columns[7] <= columns[3])
     valid &= columns[8] >= _LEAST_PRICE * columns[2]
     chosen = np.flatnonzero(valid)
-    for start in range(0, chosen.size, _BLOCK):
-        block = chosen[start : start + _BLOCK]
-        results[:, block] = _touch_block(tuple(x[block] for x in columns), price, steps)
+    with np.errstate(all="ignore"):  # numbers too large or too small for a price become NaN, which is the answer
+        for start in range(0, chosen.size, _BLOCK):
+            block = chosen[start : start + _BLOCK]
+            results[:, block] = _touch_block(tuple(x[block] for x in columns), price, steps)
     probability, at_least, at_most, now, end = results.reshape(5, *shape)
     return OptionTouch(probability, at_least, at_most, now, end, Assumption.CONSTANT_IMPLIED_VOLATILITY)
 
@@ -168,9 +170,10 @@ def option_bracket(
     valid = usable(positive=(*columns[1:4], *columns[6:]), finite=columns[4:6])
     valid &= (columns[7] <= columns[3]) & (columns[8] > columns[9]) & (columns[9] >= _LEAST_PRICE * columns[2])
     chosen = np.flatnonzero(valid)
-    for start in range(0, chosen.size, _BLOCK):
-        block = chosen[start : start + _BLOCK]
-        results[:, block] = _bracket_block(tuple(x[block] for x in columns), price, steps)
+    with np.errstate(all="ignore"):  # as in option_touch
+        for start in range(0, chosen.size, _BLOCK):
+            block = chosen[start : start + _BLOCK]
+            results[:, block] = _bracket_block(tuple(x[block] for x in columns), price, steps)
     hit, stopped = results.reshape(2, *shape)
     neither = np.clip(1.0 - hit - stopped, 0.0, 1.0)
     return OptionBracket(hit, stopped, neither, Assumption.CONSTANT_IMPLIED_VOLATILITY)
@@ -283,8 +286,7 @@ def _level(value: Values, columns: tuple[Values, ...], steps: Steps, price: Pric
     left = np.maximum(t - times, 0.0)
     contracts = _Contracts(*(np.broadcast_to(x, left.shape) for x in (w, k, left, r, q, v)))
     level = _levels(contracts, np.broadcast_to(value, left.shape), price)
-    with np.errstate(divide="ignore"):  # a level of 0 is one that no spot reaches: minus infinity
-        log_level = np.log(level / s)
+    log_level = np.log(level / s)  # minus infinity where the level is 0, which no spot reaches
     count = len(steps.edges) - 1
     return _Level(log_level[1 : count + 1], log_level[count + 1 :], log_level[0])
 
