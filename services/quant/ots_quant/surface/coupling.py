@@ -25,7 +25,7 @@ Rows = NDArray[np.intp]
 _PENALTIES = 10.0 ** np.arange(3, 11)
 _OUTSIDE = 0.1  # share of the penalty where nothing is quoted
 _STEPS = 30
-_CONVERGED = 1e-6
+_CONVERGED = 1e-4
 _MARGIN = 1e-3  # of g, and of total variance: a hinge squared stops just short of its edge, which is here
 
 

@@ -27,7 +27,7 @@ START_WIDTHS = np.array([0.15, 0.6, 1.6, 4.0])
 _START_POINTS = 25  # of each slice, enough to choose among grid nodes
 _STEPS = 60
 _OUTLIER_ROUNDS = 10
-_SAME_TRUST = 1e-3
+_SAME_TRUST = 0.01
 _NEIGHBOURS = 7
 _QUARTILE_OF_NORMAL = 0.3186  # a quarter of normal deviates are within this
 _CONVERGED = 1e-9  # relative decrease of the cost
@@ -55,11 +55,20 @@ def fit_independent(targets: Targets) -> tuple[Values, Values]:
         start = _start(part._replace(weight=part.weight * np.sqrt(trust[suspect])))
         parameters[suspect] = descend(start, part, trust[suspect])
     for _ in range(_OUTLIER_ROUNDS):
-        before, trust = trust, (limit / np.maximum(_distance(parameters, targets), limit)) ** 4
-        if np.abs(trust - before).max(initial=0.0) < _SAME_TRUST:
-            return parameters, before
-        parameters = descend(parameters, targets, trust)
+        new = _trusted(_distance(parameters, targets), limit)
+        moved = (np.abs(new - trust) > _SAME_TRUST).any(axis=1)
+        if not moved.any():
+            break
+        trust[moved] = new[moved]
+        part = Targets(*(values[moved] for values in targets))
+        parameters[moved] = descend(parameters[moved], part, trust[moved])
     return parameters, trust
+
+
+def _trusted(off: Values, allowed: Values) -> Values:
+    """1 within what is allowed, and beyond it so little that a point further off pulls less, not more."""
+    square = np.square(allowed / np.maximum(off, allowed))
+    return square * square
 
 
 def _distance(parameters: Values, targets: Targets) -> Values:
@@ -86,7 +95,7 @@ def _agreement_with_neighbours(targets: Targets) -> Values:
     used = targets.weight > 0
     allowed = 3.0 * np.maximum(scatter, 1.0 / np.where(used, targets.weight, 1.0))
     off = np.where(used, np.abs(targets.v - median[:, :, 0]), 0.0)
-    return np.where(used, (allowed / np.maximum(off, allowed)) ** 4, 1.0)
+    return np.where(used, _trusted(off, allowed), 1.0)
 
 
 def _outlier_limit(targets: Targets) -> Values:

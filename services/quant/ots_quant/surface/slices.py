@@ -36,11 +36,12 @@ def total_variance(slices: Slices, k: Values) -> Variance:
     """Row i of ``k`` (slices, points) on slice i."""
     a, b, rho, m, sigma = (parameter[:, None] for parameter in slices)
     distance = k - m
-    root = np.hypot(distance, sigma)
+    square = distance * distance + sigma * sigma
+    root = np.sqrt(square)
     return Variance(
         w=a + b * (rho * distance + root),
         w_k=b * (rho + distance / root),
-        w_kk=b * sigma**2 / root**3,
+        w_kk=b * sigma**2 / (square * root),
     )
 
 
