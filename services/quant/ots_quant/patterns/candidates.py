@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ots_quant.kernels import patterns as kernels
-from ots_quant.patterns.model import Pivots, Swings
+from ots_quant.patterns.model import Events, Pivots, Swings
 from ots_quant.patterns.study import Study, shares
 
 Floats = NDArray[np.float64]
@@ -22,6 +22,7 @@ Ints = NDArray[np.int64]
 
 MOST_BARS = 60  # a formation that has not broken out so long after its last pivot is given up
 TWICE_THE_VOLUME = 2.0
+_SAME_PIVOTS = 3
 
 
 class Windows(NamedTuple):
@@ -108,6 +109,26 @@ def first_break(study: Study, opened: Ints, expires: Ints, lines: Lines, side: i
     latest = np.append(np.diff(bars[rows]) > 0, True)[: len(rows)]
     rows = rows[latest]
     return Broken(rows, sides[rows], bars[rows])
+
+
+def told_once(events: Events) -> Events:
+    """Without those that share three or more pivots with one before them: they are the same formation again.
+
+    What is kept depends only on what was confirmed before it. ``events`` are in order of confirmation.
+    """
+    kept: list[tuple[int, int, set[int]]] = []
+    rows = zip(events.confirmed.tolist(), events.swings.at.tolist(), strict=True)
+    for row, (confirmed, at) in enumerate(rows):
+        pivots = set(at)
+        for known, _, others in reversed(kept):
+            if known < at[0]:  # and so were all before it: they have no pivot in common with this one
+                kept.append((confirmed, row, pivots))
+                break
+            if len(pivots & others) >= _SAME_PIVOTS:
+                break
+        else:
+            kept.append((confirmed, row, pivots))
+    return events.take(np.array([row for _, row, _ in kept], np.int64))
 
 
 def _contiguous(lines: Lines) -> Lines:

@@ -22,6 +22,7 @@ from ots_quant.patterns.candidates import (
     Windows,
     first_break,
     table,
+    told_once,
     volume_part,
     windows,
 )
@@ -194,7 +195,7 @@ def channel(study: Study, is_it: Callable[[Shapes], Mask], direction: int) -> Ev
 
 
 def _events(study: Study, shape: Shapes, bars: Ints, direction: Ints, levels: list[Floats]) -> Events:
-    return Events(
+    events = Events(
         direction=direction,
         start=shape.at[:, 0],
         end=shape.at[:, -1],
@@ -203,6 +204,7 @@ def _events(study: Study, shape: Shapes, bars: Ints, direction: Ints, levels: li
         levels=table(levels),
         parts=table([shape.fit, shares(shape.height, _TALL_ATR * shape.atr), volume_part(study, bars)]),
     )
+    return told_once(events)
 
 
 def _detector(name: str, family: str, direction: Direction, meaning: str, confirmation: str, find: Find) -> Detector:

@@ -24,6 +24,7 @@ from ots_quant.patterns.candidates import (
     flat_lines,
     swings,
     table,
+    told_once,
     volume_part,
     windows,
 )
@@ -113,7 +114,7 @@ def _broken(study: Study, found: Windows, first: int, lines: Lines, height: Floa
     rows, bars = broken.row, broken.bar
     upper, lower = lines.where(rows).at(bars)
     neckline, limit = (lower, upper) if found.sign > 0 else (upper, lower)
-    return Events(
+    events = Events(
         direction=np.full(len(rows), -found.sign),
         start=found.at[rows, first],
         end=found.at[rows, -1],
@@ -122,6 +123,7 @@ def _broken(study: Study, found: Windows, first: int, lines: Lines, height: Floa
         levels=table([neckline, neckline - found.sign * height[rows], limit]),
         parts=table([*(part[rows] for part in parts), volume_part(study, bars)]),
     )
+    return told_once(events)
 
 
 class _Find(Protocol):
