@@ -34,7 +34,7 @@ Mask = NDArray[np.bool_]
 
 AGREEMENT = 0.9
 """Share of an expiration's pairs that a forward inside the interval agrees with."""
-RATE_HALF_WIDTH = 0.01
+RATE_HALF_WIDTH = 0.015
 """A rate counts as identified when its interval reaches no further than this to each side."""
 
 _NORMAL_95 = 1.96
@@ -42,7 +42,7 @@ _SAME_EXPIRATION_YEARS = 1e-7  # three seconds
 _STEPS = 8  # of a fixed point, where three to five are the rule
 _PREMIUM_TOLERANCE = 1e-7  # of spot
 _RATE_TOLERANCE = 1e-7
-_RATE_SCAN = 81
+_RATE_SCAN = 121
 _HUBER_STEPS, _BIWEIGHT_STEPS = 12, 8
 _LEAST_SCALE = 0.01  # half-spreads: pairs that agree better than this are not told apart
 _NARROWEST = 0.2  # a spread counts as at least this share of its expiration's median

@@ -45,7 +45,7 @@ def test_an_estimated_rate_also_keeps_the_dividend_yield_of_zero_inside(chain: R
     year = np.argmin(np.abs(forwards.years - 393 / 365))
     assert forwards.rate_identified[year]
     assert forwards.rate_low[year] < 0.0065 < forwards.rate_high[year]  # the one-year bill
-    assert forwards.rate_high[year] - forwards.rate_low[year] < 0.02
+    assert forwards.rate_high[year] - forwards.rate_low[year] < 0.025  # American quotes tell a rate only roughly
 
 
 def test_a_rate_that_is_too_low_shows_as_a_negative_yield_in_the_long_expirations(chain: RealChain) -> None:

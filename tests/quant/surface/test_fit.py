@@ -45,7 +45,7 @@ def test_an_svi_smile_comes_back() -> None:
 
 
 def test_american_quotes_give_the_same_smile_as_european_ones() -> None:
-    options = {"rate": 0.05, "dividend_yield": 0.02, "strikes": 21, "deviations": 2.0}
+    options = {"rate": 0.05, "dividend_yield": 0.02, "strikes": 21, "deviations": 2.0, "half_spread": 0.002}
     chain = american_chain([73 / 365, 1.0], svi, **options)
     surface = fitted(chain, american=True)
     assert np.abs(error(surface, chain)).max() < 1e-4
