@@ -136,10 +136,14 @@ def plant(days: Days, template: Template, noise: float, chance: np.random.Genera
 
 
 def is_found(detector: Detector, bars: PriceBars, first: int, last: int) -> bool:
-    """Whether an event lies in the plant: begun no more than five bars before it, known in it or soon after."""
+    """Whether an event lies in the plant: begun in it, or with three pivots in it, and known in it or soon after.
+
+    Five bars before the plant count as in it: its first turn may be a little earlier than its first knot.
+    """
     events = scan(bars, [detector]).found[0][1]
-    inside = (events.start >= first - 5) & (events.confirmed > first) & (events.confirmed < last + LATE_BARS)
-    return bool(inside.any())
+    begun = (events.start >= first - 5) | ((events.swings.at >= first - 5).sum(axis=1) >= 3)
+    known = (events.confirmed > first) & (events.confirmed < last + LATE_BARS)
+    return bool((begun & known).any())
 
 
 class Recall(NamedTuple):
