@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.special import ndtr
 
-from ots_quant import european
+from ots_quant import american, european
 from ots_quant.density import Assumption, option_bracket, option_touch, spot_at_price, touch, touch_either
 from ots_quant.density.moving_barrier import Barrier, graded_steps, pass_either, pass_one
 
@@ -119,6 +119,17 @@ def test_bounds_and_order(right, strike, days, sigma, share, part):
         bracket = option_bracket(*arguments, worth * share, worth / share, horizon)
         assert bracket.target_first <= near.probability + 2e-3
         assert bracket.target_first + bracket.stop_first + bracket.neither == pytest.approx(1.0, abs=1e-12)
+
+
+def test_early_exercise_has_its_own_levels():
+    """A call without dividends is never exercised early; a put beyond its boundary moves with the spot."""
+    call = (1.0, 100.0, np.array([95.0, 100.0, 110.0]), 0.1, 0.05, 0.0, 0.3)
+    target = 1.1 * european.price(*call)
+    early = option_touch(*call, target, 0.01, price=american.price)
+    assert early.probability == pytest.approx(option_touch(*call, target, 0.01).probability, abs=1e-6)
+    deep = option_touch(-1.0, 100.0, 130.0, 0.1, 0.05, 0.0, 0.3, 31.0, 0.01, price=american.price)
+    assert deep.level_now == pytest.approx(99.0, abs=1e-6)
+    assert deep.probability == pytest.approx(touch(100.0, 99.0, 0.01, 0.05, 0.0, 0.3).probability, abs=1e-6)
 
 
 def test_level_is_where_the_option_is_worth_it():

@@ -7,6 +7,8 @@ import pytest
 
 from ots_quant import european
 from ots_quant.density import flat_move, option_touch, risk_neutral, smile_move, straddle_move, touch
+from ots_quant.parity import implied_forwards
+from ots_quant.surface import fit_surface
 from quant.real_chain import real_chain
 
 RATE = 0.003
@@ -77,3 +79,20 @@ def test_a_target_five_per_cent_up_within_the_half_hour(chain):
     assert ((result.probability > 0.1) & (result.probability < 0.95)).all()
     still = touch(chain.spot, result.level_now, half_hour, RATE, 0.0, volatility).probability
     assert result.probability == pytest.approx(still, abs=0.05)
+
+
+def test_the_fitted_surface_has_a_density_for_every_expiration(chain):
+    forwards = implied_forwards(chain.right, chain.strike, chain.years, chain.bid, chain.ask, chain.spot, rate=0.006)
+    row = forwards.rows_of(chain.years)
+    quotes = (chain.right, chain.strike, chain.years, chain.bid, chain.ask)
+    surface = fit_surface(*quotes, chain.spot, forwards.forward[row], 0.006)
+    assert surface.years.size >= 10
+    for years, forward in zip(surface.years, surface.forward, strict=True):
+        result = risk_neutral(lambda strike, years=years: surface.volatility(years, strike), forward, years)
+        assert result.mass == pytest.approx(1.0, abs=1e-8)
+        assert result.mean == pytest.approx(forward, rel=1e-8)
+        # the sign of the density is that of the certificate's g(k)
+        g = surface.butterfly_density(years, np.log(result.strikes / forward))
+        clear = np.abs(g) > 1e-6
+        assert ((result.density < 0) == (g < 0))[clear & (result.density != 0)].all()
+        assert result.arbitrage_free

@@ -127,6 +127,17 @@ def test_unlimited_tails_of_a_calendar(quoted):
     )
 
 
+def test_the_tail_down_to_zero(quoted):
+    """Two puts on two expirations: at zero one pays its strike, the other the discounted strike."""
+    puts = custom(quoted(PUT, 100.0), quoted(PUT, 100.0, 0.5))
+    most = 100 * (100.0 + 100.0 * np.exp(-RATE * 0.25))
+    result = profit_at_first_expiration(puts, market(2), most - 500.0)
+    assert (result.extremes.maximum_gain, result.extremes.gain_at) == (pytest.approx(500.0), 0.0)
+    assert result.break_evens.spots == pytest.approx([2.5], rel=1e-9)
+    chance = probability_of_profit(puts, market(2, 2.0), most - 500.0, 2.0)
+    assert chance.lognormal == pytest.approx(terminal(2.0).cdf(2.5), rel=1e-6)
+
+
 def test_american_calendar_cannot_lose_more_than_it_cost(quoted):
     spread = calendar(quoted(CALL, 100.0, style=Style.AMERICAN), quoted(CALL, 100.0, 0.5, style=Style.AMERICAN))
     result = profit_at_first_expiration(spread, market(2, dividend_yield=0.03), 250.0)

@@ -28,7 +28,8 @@ class HorizonProfit(NamedTuple):
     """Profit at the first expiration over a wide grid of spots (m,), with break-evens and extremes.
 
     Break-evens are sign changes on the grid, refined to 1e-10 of the spot: roots that only touch zero, or two within a
-    grid step, are not found. Extremes are refined the same way; beyond the grid the curve is straight.
+    grid step, are not found. Extremes are refined the same way. Outside the grid, eight standard deviations from the
+    strikes, the curve is straight, down to what is left at a spot of zero.
     """
 
     spots: Values
@@ -59,6 +60,7 @@ def profit_at_first_expiration(position: Position, market: Market, cost: float) 
         return float(value_at_first_expiration(position, market, spot) - cost)
 
     slope = _slope_above(position, market)
+    at_zero = _value_at_zero(position, market) - cost
     roots = [
         brentq(at, spots[i], spots[i + 1], xtol=1e-10 * market.spot)
         for i in np.flatnonzero(profit[:-1] * profit[1:] < 0.0)
@@ -66,7 +68,8 @@ def profit_at_first_expiration(position: Position, market: Market, cost: float) 
     roots += list(spots[profit == 0.0])
     if profit[-1] * slope < 0.0:
         roots.append(spots[-1] - profit[-1] / slope)
-    at_zero = _value_at_zero(position, market) - cost
+    if at_zero * profit[0] < 0.0:
+        roots.append(spots[0] * at_zero / (at_zero - profit[0]))
     highest, highest_at = _refined(at, spots, profit, at_zero, 1.0)
     lowest, lowest_at = _refined(at, spots, profit, at_zero, -1.0)
     if slope > 0.0:
