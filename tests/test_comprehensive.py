@@ -25,6 +25,7 @@ from databento_dbn import RType, Schema
 from dbn import DAY, MINUTE, bar, dbn_file, midnight, quote, trade
 from ots_native.platform import Platform
 from ots_native.settings import Ports
+from ots_quant import patterns
 
 ROOT = Path(__file__).resolve().parent.parent
 DBN = "application/vnd.databento.dbn"
@@ -133,6 +134,7 @@ class TestAPIEndpoints:
     @pytest.mark.parametrize(
         "path",
         ["/api/v1/data/runs", "/api/v1/data/bars/AAPL", "/api/v1/analytics/indicators/AAPL",
+         "/api/v1/analytics/patterns/AAPL",
          "/api/v1/cache/stock-prices/AAPL", "/metrics"],
     )  # fmt: skip
     def test_nobody_gets_in_without_a_token(self, client, path):
@@ -190,6 +192,12 @@ class TestAPIEndpoints:
         assert answer.status_code == 200
         assert "ots_http_requests_total" in answer.text
 
+    def test_unknown_patterns_are_named_with_what_there_is(self, client):
+        answer = client.ask("GET", "/api/v1/analytics/patterns/AAPL?types=double_top,nosuch")
+        assert answer.status_code == 422
+        assert [error["detail"] for error in answer.json()["errors"]] == ["there is no type or family 'nosuch'"]
+        assert {"head_and_shoulders", "doji"} <= set(answer.json()["available"])
+
     def test_indicators_are_listed(self, client):
         names = {entry["name"] for entry in client.get("/api/v1/analytics/indicators")["indicators"]}
         assert {"sma", "ema", "rsi", "macd", "bollinger", "atr"} <= names
@@ -235,6 +243,21 @@ class TestDataProcessing:
         assert before["as_of"] == "2023-02-10T00:00:00Z"
         assert after["as_of"] == "2023-02-11T00:00:00Z"
         assert before["last_bar"] == "2023-02-09T00:00:00Z"
+
+    def test_patterns_are_the_librarys_on_the_same_bars_and_stay_as_told(self, client, symbol):
+        bars = client.get(f"/api/v1/data/bars/{symbol}?timeframe=1d&limit=1000")["bars"]
+        columns = [[bar[name] for bar in bars] for name in ("open", "high", "low", "close", "volume")]
+        events = patterns.scan(patterns.price_bars(*columns)).events()
+        url = f"/api/v1/analytics/patterns/{symbol}?timeframe=1d&days=3650&limit=5000&order=oldest"
+        answer = client.get(url)
+        assert [(p["type"], p["start"], p["end"]) for p in answer["patterns"]] == [
+            (e.detector.name, bars[e.start]["time"], bars[e.end]["time"]) for e in events
+        ]
+        assert len(events) > 50
+        as_of = answer["patterns"][len(events) // 2]["confirmed_at"]
+        then = client.get(f"{url}&as_of={as_of}")
+        assert then["patterns"] == [p for p in answer["patterns"] if p["confirmed_at"] <= as_of]
+        assert client.get(f"{url}&types=gaps,doji")["total"] < len(events)
 
     def test_bars_of_every_timeframe_come_from_the_trades(self, client, symbol):
         window = "start=2024-03-04T14:30:00Z&end=2024-03-04T15:30:00Z"
