@@ -1,30 +1,41 @@
 """European options on an asset with a continuous dividend yield: price, derivatives, implied volatility.
 
-The formula is that of Black and Scholes (1973) and Merton (1973). Arguments are numbers or arrays that broadcast against
-each other, in this order: ``right`` +1 for a call and -1 for a put; ``spot`` and ``strike`` in one currency; ``years`` to
-expiration, of 365 days; ``rate`` and ``dividend_yield`` continuously compounded decimals a year; ``volatility`` a decimal
-a year. Results have the broadcast shape.
+The formula is that of Black and Scholes (1973) and Merton (1973). Arguments are numbers or arrays that broadcast
+against each other: ``right`` +1 for a call and -1 for a put; ``spot`` and ``strike`` in one currency; ``years`` to
+expiration, of 365 days; ``rate`` and ``dividend_yield`` continuously compounded decimals a year; ``volatility`` a
+decimal a year.
+Results have the broadcast shape.
 
-An element whose numbers are bad is NaN: spot or strike not within 1e-150 to 1e150, years or volatility negative or above
-10,000, a rate or yield that compounds to more than e^300, anything NaN. Zero years and zero volatility give the limits: the
-discounted intrinsic value and its derivatives, NaN for the derivatives that do not exist at the kink, S e^(-qT) = K e^(-rT).
-An argument that is bad as a whole raises ValueError with its name first: not numeric, a right that is not +1 or -1, shapes
-that do not fit.
+An element whose numbers are bad is NaN: spot or strike not within 1e-150 to 1e150, years or volatility negative or
+above 10,000, a rate or yield that compounds to more than e^300, anything NaN. Zero years and zero volatility give the
+limits: the discounted intrinsic value and its derivatives, and NaN for the derivatives that do not exist at the kink,
+where S e^(-qT) = K e^(-rT). An argument that is bad as a whole raises ValueError with its name first: not numeric, a
+right that is not +1 or -1, shapes that do not fit.
 
-Compiled kernels do the work where numba can be imported; `ots_quant.european_numpy` is their reference, takes their place
-where it cannot, and computes the rare elements that they leave.
+Compiled kernels do the work where numba can be imported; `ots_quant.european_numpy` is their reference, takes their
+place where it cannot, and computes the rare elements that they leave.
+
+References:
+    F. Black, M. Scholes, The pricing of options and corporate liabilities, Journal of Political Economy 81 (1973).
+    R. C. Merton, Theory of rational option pricing, Bell Journal of Economics 4 (1973).
+    P. Jaeckel, Let's be rational, Wilmott 75 (2015): the objectives and the iteration of the implied volatility.
+    E. G. Haug, The complete guide to option pricing formulas, 2nd edition (2007), chapter 2: the derivatives.
 """
 
 from __future__ import annotations
 
+import functools
+import importlib
 from collections.abc import Mapping
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ots_quant import arguments, european_numpy
 from ots_quant.arguments import Broadcast
+from ots_quant.european_numpy import Contracts, Quotes
 from ots_quant.greeks import Greeks
 
 Values = NDArray[np.float64]
@@ -34,9 +45,9 @@ Codes = NDArray[np.int8]
 class NoVolatility(IntEnum):
     """Why an option's price has no implied volatility.
 
-    With F = S e^(-qT) and K' = K e^(-rT), a call's price must lie strictly between max(F - K', 0) and F, a put's strictly
-    between max(K' - F, 0) and K'. The lower bound itself is the price for zero volatility and, rounded to a float64, for many
-    above zero: it names none of them.
+    With F = S e^(-qT) and K' = K e^(-rT), a call's price must lie strictly between max(F - K', 0) and F, a put's
+    strictly between max(K' - F, 0) and K'. The lower bound itself is the price for zero volatility and, rounded to a
+    float64, for many above zero: it names none of them.
     """
 
     HAS_ONE = 0
@@ -67,7 +78,7 @@ def price(
     """
     given = arguments.option_arguments(right, spot, strike, years, rate, dividend_yield, volatility)
     result = arguments.output(out, given.shape)
-    european_numpy.price(*given.vectors, result.reshape(-1))
+    _price(Contracts(*given.vectors), result.reshape(-1))
     return result
 
 
@@ -89,7 +100,7 @@ def greeks(
     """
     given = arguments.option_arguments(right, spot, strike, years, rate, dividend_yield, volatility)
     result = _greeks_output(out, given.shape)
-    european_numpy.greeks(*given.vectors, Greeks(*(array.reshape(-1) for array in result)))
+    _greeks(Contracts(*given.vectors), Greeks(*(array.reshape(-1) for array in result)))
     return result
 
 
@@ -110,7 +121,7 @@ def implied_volatility(
     """
     given = _priced_arguments(price, right, spot, strike, years, rate, dividend_yield)
     result = arguments.output(out, given.shape)
-    _imply(given, result.reshape(-1))
+    _imply(Quotes(*given.vectors), result.reshape(-1))
     return result
 
 
@@ -128,11 +139,12 @@ def why_no_volatility(
     Raises ValueError that names the argument.
     """
     given = _priced_arguments(price, right, spot, strike, years, rate, dividend_yield)
-    implied = np.empty(len(given.vectors[0]))
-    _imply(given, implied)
+    quotes = Quotes(*given.vectors)
+    implied = np.empty(len(quotes.price))
+    _imply(quotes, implied)
     codes = np.full(len(implied), NoVolatility.HAS_ONE, np.int8)
-    without = np.isnan(implied)
-    codes[without] = _reasons(*(vector[without] for vector in given.vectors))
+    without = np.flatnonzero(np.isnan(implied))
+    codes[without] = _reasons(quotes.at(without))
     return codes.reshape(given.shape)
 
 
@@ -165,14 +177,59 @@ def _greeks_output(out: Greeks | None, shape: tuple[int, ...]) -> Greeks:
     return Greeks(*(arguments.output(array, shape, f"out.{name}") for name, array in out._asdict().items()))
 
 
-def _imply(given: Broadcast, out: Values) -> None:
-    european_numpy.implied_volatility(*given.vectors, out)
+@functools.cache
+def _kernels() -> Any:
+    """The module of the compiled kernels, or None where numba cannot be imported."""
+    try:
+        importlib.import_module("numba")
+    except ImportError:
+        return None
+    return importlib.import_module("ots_quant.kernels.european")
 
 
-def _reasons(
-    price: Values, right: Values, spot: Values, strike: Values, years: Values, rate: Values, dividend_yield: Values
-) -> Codes:
+def _price(contracts: Contracts, out: Values) -> None:
+    kernels = _kernels()
+    if kernels is None:
+        european_numpy.price(contracts, out)
+        return
+    kernels.price(*contracts, out)
+    left = np.flatnonzero(np.isnan(out))
+    if len(left):
+        rest = np.empty(len(left))
+        european_numpy.price(contracts.at(left), rest)
+        out[left] = rest
+
+
+def _greeks(contracts: Contracts, out: Greeks) -> None:
+    kernels = _kernels()
+    if kernels is None:
+        european_numpy.greeks(contracts, out)
+        return
+    kernels.greeks(*contracts, *out)
+    left = np.flatnonzero(np.isnan(out.price))
+    if len(left):
+        rest = Greeks.empty(len(left))
+        european_numpy.greeks(contracts.at(left), rest)
+        for array, values in zip(out, rest, strict=True):
+            array[left] = values
+
+
+def _imply(quotes: Quotes, out: Values) -> None:
+    kernels = _kernels()
+    if kernels is None:
+        european_numpy.implied_volatility(quotes, out)
+        return
+    kernels.implied_volatility(*quotes, out)
+    left = np.flatnonzero(np.isnan(out))
+    if len(left):
+        rest = np.empty(len(left))
+        european_numpy.implied_volatility(quotes.at(left), rest)
+        out[left] = rest
+
+
+def _reasons(quotes: Quotes) -> Codes:
     """The reasons for prices that are known to have no volatility."""
+    price, right, spot, strike, years, rate, dividend_yield = quotes
     with np.errstate(all="ignore"):  # bad elements may overflow: they get their code first
         usable = np.isfinite(price) & european_numpy.in_domain(spot, strike, years, rate, dividend_yield)
         forward = spot * np.exp(-dividend_yield * years)

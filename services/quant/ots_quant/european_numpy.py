@@ -1,10 +1,10 @@
 """European options in numpy and scipy: the readable reference, and what is used where a kernel is not.
 
-Everything is written in the discounted forward F = S e^(-qT), the discounted strike K' = K e^(-rT), x = ln(F / K') and the
-deviation s = volatility sqrt(T), with d1 = x/s + s/2 and d2 = d1 - s. Both normal tails come from one density, because
-F phi(d1) = K' phi(d2): F Phi(-d1) = F phi(d1) M(d1) and K' Phi(-d2) = F phi(d1) M(d2) for d1, d2 >= 0, where
-M(z) = (1 - Phi(z)) / phi(z) is Mills' ratio. Nothing is then a small difference of large numbers, put or call, deep in or out
-of the money, but the time value at a deviation below 0.001, which has an expansion of its own.
+Everything is written in the discounted forward F = S e^(-qT), the discounted strike K' = K e^(-rT), x = ln(F / K') and
+the deviation s = volatility sqrt(T), with d1 = x/s + s/2 and d2 = d1 - s. Both normal tails come from one density,
+because F phi(d1) = K' phi(d2): F Phi(-d1) = F phi(d1) M(d1) and K' Phi(-d2) = F phi(d1) M(d2) for d1, d2 >= 0, where
+M(z) = (1 - Phi(z)) / phi(z) is Mills' ratio. Nothing is then a small difference of large numbers, put or call, deep in
+or out of the money, but the time value at a deviation below 0.001, which has an expansion of its own.
 
 All functions take vectors of one length, work in blocks that stay in the cache, and write into ``out``.
 """
@@ -22,6 +22,7 @@ from ots_quant.greeks import Greeks
 
 Values = NDArray[np.float64]
 Flags = NDArray[np.bool_]
+Indices = NDArray[np.intp]
 
 BLOCK = 4096  # thirty arrays of 32 kB stay in the second-level cache
 
@@ -37,6 +38,38 @@ _CONVERGED = 1e-10  # of a step; Newton's next would be its square
 _INV_SQRT_2PI = 0.3989422804014327
 _LOG_SQRT_2PI = 0.9189385332046727
 _FAR = 1e10  # a |d1| beyond 40 has no density left; a finite stand-in keeps 0 * inf away
+
+
+class Contracts(NamedTuple):
+    """The arguments of a price, vectors of one length."""
+
+    right: Values
+    spot: Values
+    strike: Values
+    years: Values
+    rate: Values
+    dividend_yield: Values
+    volatility: Values
+
+    def at(self, part: slice | Indices) -> Contracts:
+        """Some of them."""
+        return Contracts(*(vector[part] for vector in self))
+
+
+class Quotes(NamedTuple):
+    """The arguments of an implied volatility, vectors of one length."""
+
+    price: Values
+    right: Values
+    spot: Values
+    strike: Values
+    years: Values
+    rate: Values
+    dividend_yield: Values
+
+    def at(self, part: slice | Indices) -> Quotes:
+        """Some of them."""
+        return Quotes(*(vector[part] for vector in self))
 
 
 def blocks(length: int, size: int = BLOCK) -> Iterator[slice]:
@@ -97,9 +130,8 @@ class _Terms(NamedTuple):
     price: Values
 
 
-def _terms(
-    right: Values, spot: Values, strike: Values, years: Values, rate: Values, dividend_yield: Values, volatility: Values
-) -> _Terms:
+def _terms(contracts: Contracts) -> _Terms:
+    right, spot, strike, years, rate, dividend_yield, volatility = contracts
     valid = in_domain(spot, strike, years, rate, dividend_yield)
     valid &= (volatility >= 0.0) & (volatility <= LARGEST_VOLATILITY)
     carry = np.exp(-dividend_yield * years)
@@ -128,63 +160,26 @@ def _terms(
     return _Terms(valid, carry, x, root_years, deviation, d1, d2, density, asset, cash, price)
 
 
-def price(
-    right: Values,
-    spot: Values,
-    strike: Values,
-    years: Values,
-    rate: Values,
-    dividend_yield: Values,
-    volatility: Values,
-    out: Values,
-) -> None:
+def price(contracts: Contracts, out: Values) -> None:
     """Fill ``out`` with prices; NaN outside of the domain."""
     # what overflows or is undefined is outside of the domain, or a limit that is put in place
     with np.errstate(all="ignore"):
         for part in blocks(len(out)):
-            terms = _terms(
-                right[part], spot[part], strike[part], years[part], rate[part], dividend_yield[part], volatility[part]
-            )
+            terms = _terms(contracts.at(part))
             out[part] = np.where(terms.valid, terms.price, np.nan)
 
 
-def greeks(
-    right: Values,
-    spot: Values,
-    strike: Values,
-    years: Values,
-    rate: Values,
-    dividend_yield: Values,
-    volatility: Values,
-    out: Greeks,
-) -> None:
+def greeks(contracts: Contracts, out: Greeks) -> None:
     """Fill ``out``; NaN outside of the domain and where a derivative does not exist."""
     with np.errstate(all="ignore"):  # as in `price`
-        for part in blocks(len(spot)):
-            _fill_greeks(
-                right[part],
-                spot[part],
-                strike[part],
-                years[part],
-                rate[part],
-                dividend_yield[part],
-                volatility[part],
-                Greeks(*(array[part] for array in out)),
-            )
+        for part in blocks(len(contracts.spot)):
+            _fill_greeks(contracts.at(part), Greeks(*(array[part] for array in out)))
 
 
-def _fill_greeks(
-    right: Values,
-    spot: Values,
-    strike: Values,
-    years: Values,
-    rate: Values,
-    dividend_yield: Values,
-    volatility: Values,
-    out: Greeks,
-) -> None:
+def _fill_greeks(contracts: Contracts, out: Greeks) -> None:
     """One block. The formulas: Haug (2007), chapter 2."""
-    terms = _terms(right, spot, strike, years, rate, dividend_yield, volatility)
+    _, spot, _, years, rate, dividend_yield, volatility = contracts
+    terms = _terms(contracts)
     deviation = np.where(terms.deviation > 0.0, terms.deviation, 1.0)  # the density is 0 there, or NaN at the kink
     inverse_years = 1.0 / np.where(years > 0.0, years, 1.0)
     inverse_volatility = 1.0 / np.where(volatility > 0.0, volatility, 1.0)
@@ -212,46 +207,20 @@ def _fill_greeks(
             array[~terms.valid] = np.nan
 
 
-def implied_volatility(
-    price: Values,
-    right: Values,
-    spot: Values,
-    strike: Values,
-    years: Values,
-    rate: Values,
-    dividend_yield: Values,
-    out: Values,
-) -> None:
+def implied_volatility(quotes: Quotes, out: Values) -> None:
     """Fill ``out`` with volatilities; NaN outside of the domain and of the bounds of `NoVolatility`.
 
     The out-of-the-money side by parity, divided by sqrt(F K'), is a function b of |x| and s only, convex up to
-    s = sqrt(2 |x|) and concave above. Jaeckel's (2015) three objectives are close to linear in s or s^2: 1 / ln b below, b
-    above, and ln(b_max - b) for the upper half of what is above.
+    s = sqrt(2 |x|) and concave above. Jaeckel's (2015) three objectives are close to linear in s or s^2:
+    1 / ln b below, b above, and ln(b_max - b) for the upper half of what is above.
     """
     with np.errstate(all="ignore"):  # elements without a volatility are computed like the others and then dropped
         for part in blocks(len(out)):
-            _fill_implied(
-                price[part],
-                right[part],
-                spot[part],
-                strike[part],
-                years[part],
-                rate[part],
-                dividend_yield[part],
-                out[part],
-            )
+            _fill_implied(quotes.at(part), out[part])
 
 
-def _fill_implied(
-    price: Values,
-    right: Values,
-    spot: Values,
-    strike: Values,
-    years: Values,
-    rate: Values,
-    dividend_yield: Values,
-    out: Values,
-) -> None:
+def _fill_implied(quotes: Quotes, out: Values) -> None:
+    price, right, spot, strike, years, rate, dividend_yield = quotes
     forward = spot * np.exp(-dividend_yield * years)
     discounted_strike = strike * np.exp(-rate * years)
     time_value = price - np.maximum(right * (forward - discounted_strike), 0.0)
