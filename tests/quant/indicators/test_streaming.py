@@ -163,3 +163,14 @@ def test_numpy_numbers_are_numbers():
     for bar in history(29, 5).bars():
         value = state.update(Bar(*map(np.float64, bar[:5])))
     assert value > 0
+
+
+@given(seed=st.integers(0, 2**32), period=st.integers(2, 30), multiplier=st.sampled_from([0.5, 1.0, 2.0, 3.0]))
+@settings(max_examples=60, deadline=None)
+def test_supertrend_falls_on_the_same_side_of_a_tie(seed, period, multiplier):
+    """Prices on a coarse grid meet the bands exactly: bit by bit the same, or the side could differ for long."""
+    bars = history(seed, 300, tick=2.0)
+    line, direction = INDICATORS["supertrend"].compute(bars, {"period": period, "multiplier": multiplier})
+    state = streaming.supertrend(period, multiplier)
+    found = np.array([state.update(bar) for bar in bars.bars()])
+    np.testing.assert_array_equal(found, np.column_stack((line, direction)))

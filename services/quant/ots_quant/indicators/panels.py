@@ -5,29 +5,34 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ots_quant.arguments import numbers
+from ots_quant.kernels import checks
 
 Series = NDArray[np.float64]
 Ids = NDArray[np.int64]
 
 _MOST_BARS = 100_000
-# beyond these no product of prices and volumes is certain to stay a finite number
-_LARGEST, _SMALLEST = 1e100, 1e-100
 
 
-class Panel(NamedTuple):
-    """Arrays of one shape (m,) or (n, m), time on the last axis, oldest first; row-contiguous.
+@dataclass(frozen=True)
+class Panel:
+    """Arrays of one shape (m,) or (n, m), time on the last axis, oldest first, each row contiguous.
 
-    ``starts``: where rows begin with NaN, because a symbol was listed later than others, the first bar of each row;
-    else None.
+    Rows are checked one by one as they are computed, while they are in the processor's cache: the check of a panel as a
+    whole would cost as much as some of the indicators. ``starts`` is None until a row turns out to begin with NaN,
+    because its symbol was listed later than others; then it holds the first bar of each row.
     """
 
+    names: tuple[str, ...]
     arrays: tuple[NDArray[Any], ...]
+    positive: bool = False
     starts: Ids | None = None
 
     def with_ids(self, **named: ArrayLike) -> Panel:
@@ -36,7 +41,7 @@ class Panel(NamedTuple):
         Raises ValueError when an array is not of integers or has another shape.
         """
         shape = self.arrays[0].shape
-        return Panel(self.arrays + tuple(_ids(name, value, shape) for name, value in named.items()), self.starts)
+        return replace(self, arrays=self.arrays + tuple(_ids(name, value, shape) for name, value in named.items()))
 
     def one(self, function: Callable[..., Any], *parameters: float) -> Series:
         """``function(*row of each array, *parameters)`` of every row; of the panel's shape."""
@@ -44,73 +49,107 @@ class Panel(NamedTuple):
 
     def many(self, function: Callable[..., Any], outputs: int, *parameters: float) -> tuple[Series, ...]:
         """As `one`, of a function with several outputs."""
-        if self.arrays[0].ndim == 1 and self.starts is None and len(self.arrays[0]):
-            found = function(*self.arrays, *parameters)
-            return found if isinstance(found, tuple) else (found,)
-
-        def compute(inputs: tuple[NDArray[Any], ...], outs: tuple[Series, ...]) -> None:
-            found = function(*inputs, *parameters)
-            if outputs == 1:
-                outs[0][...] = found
-            else:
-                for out, values in zip(outs, found, strict=True):
-                    out[...] = values
-
-        return self._each(compute, outputs)
-
-    def fill(self, kernel: Callable[..., Any], outputs: int, *parameters: float) -> tuple[Series, ...]:
-        """``kernel(*row of each array, *parameters, *row of each output)``, which fills the outputs, of every row."""
-        return self._each(lambda inputs, outs: kernel(*inputs, *parameters, *outs), outputs)
-
-    def _each(
-        self, compute: Callable[[tuple[NDArray[Any], ...], tuple[Series, ...]], None], outputs: int
-    ) -> tuple[Series, ...]:
+        # TA-Lib wraps its functions to accept pandas; on short rows that costs as much as the function
+        function = getattr(function, "__wrapped__", function)
         shape = self.arrays[0].shape
         out = np.empty((outputs, *shape))
         if not out.size:
             return tuple(out)
-        rows = zip(zip(*map(_rows, self.arrays), strict=True), zip(*map(_rows, out), strict=True), strict=True)
-        if self.starts is None:
-            for inputs, outs in rows:
-                compute(inputs, outs)
-            return tuple(out)
-        for (inputs, outs), start in zip(rows, self.starts.tolist(), strict=True):
-            for row in outs:
-                row[:start] = np.nan
-            if start < shape[-1]:
-                compute(tuple(row[start:] for row in inputs), tuple(row[start:] for row in outs))
+        if self.starts is not None:
+            return self._many_begun(function, out, parameters)
+        faulty = _guard(self.names, self.positive)
+        if outputs == 1:
+            column = out.reshape(-1, shape[-1])
+            for k, inputs in enumerate(self._rows()):
+                if faulty(inputs):
+                    return self._begun().many(function, outputs, *parameters)
+                column[k] = function(*inputs, *parameters)
+            return (out[0],)
+        columns = out.reshape(outputs, -1, shape[-1])
+        for k, inputs in enumerate(self._rows()):
+            if faulty(inputs):
+                return self._begun().many(function, outputs, *parameters)
+            for j, values in enumerate(function(*inputs, *parameters)):
+                columns[j, k] = values
         return tuple(out)
+
+    def fill(self, kernel: Callable[..., Any], outputs: int, *parameters: float) -> tuple[Series, ...]:
+        """``kernel(*row of each array, *parameters, *row of each output)``, which fills the outputs, of every row."""
+        out = np.empty((outputs, *self.arrays[0].shape))
+        if not out.size:
+            return tuple(out)
+        if self.starts is not None:
+            return self._fill_begun(kernel, out, parameters)
+        faulty = _guard(self.names, self.positive)
+        rows = zip(*out.reshape(outputs, -1, out.shape[-1]), strict=True)
+        for inputs, outs in zip(self._rows(), rows, strict=True):
+            if faulty(inputs):
+                return self._begun().fill(kernel, outputs, *parameters)
+            kernel(*inputs, *parameters, *outs)
+        return tuple(out)
+
+    def _rows(self) -> Iterator[tuple[NDArray[Any], ...]]:
+        """The rows of all arrays."""
+        if self.arrays[0].ndim == 2:
+            return zip(*self.arrays, strict=True)
+        return zip(*[array.reshape(-1, array.shape[-1]) for array in self.arrays], strict=True)
+
+    def _many_begun(
+        self, function: Callable[..., Any], out: Series, parameters: tuple[float, ...]
+    ) -> tuple[Series, ...]:
+        columns = out.reshape(len(out), -1, out.shape[-1])
+        for k, (inputs, start) in enumerate(zip(self._rows(), self._first_bars(), strict=True)):
+            columns[:, k, :start] = np.nan
+            if start < out.shape[-1]:
+                columns[:, k, start:] = function(*[row[start:] for row in inputs], *parameters)
+        return tuple(out)
+
+    def _fill_begun(self, kernel: Callable[..., Any], out: Series, parameters: tuple[float, ...]) -> tuple[Series, ...]:
+        columns = out.reshape(len(out), -1, out.shape[-1])
+        for k, (inputs, start) in enumerate(zip(self._rows(), self._first_bars(), strict=True)):
+            columns[:, k, :start] = np.nan
+            kernel(*[row[start:] for row in inputs], *parameters, *columns[:, k, start:])
+        return tuple(out)
+
+    def _first_bars(self) -> list[int]:
+        return [] if self.starts is None else self.starts.tolist()
+
+    def _begun(self) -> Panel:
+        """The panel with ``starts``. Raises ValueError, that begins with a name, for what is wrong beyond NaN there."""
+        length = self.arrays[0].shape[-1]
+        rows = {name: array.reshape(-1, length) for name, array in zip(self.names, self.arrays, strict=False)}
+        missing = np.isnan(np.stack(list(rows.values()))).any(axis=0)
+        starts: Ids = np.where(missing.all(axis=1), length, missing.argmin(axis=1))
+        begun = np.arange(length) >= starts[:, None]
+        for name, values in rows.items():
+            # before the start only NaN is no bar: an infinity is an error wherever it stands
+            if np.isnan(values[begun]).any() or np.isinf(values).any():
+                raise ValueError(f"{name} has a NaN or an infinity in it: leave out or fill those bars first")
+            if (np.abs(values) >= checks.LARGEST).any():
+                raise ValueError(f"{name} has a number of {checks.LARGEST:g} or more in it")
+            if (values[begun] < _least(name, self.positive)).any():
+                raise ValueError(f"{name} must {'not be negative' if name == 'volume' else 'be above zero everywhere'}")
+        if "high" in rows and "low" in rows and (rows["high"][begun] < rows["low"][begun]).any():
+            raise ValueError("high is below low somewhere")
+        return replace(self, starts=starts)
 
 
 def panel(*, positive: bool = False, **named: ArrayLike) -> Panel:
-    """The arrays by name, checked: numbers, of one shape with time on the last axis, finite.
+    """The arrays by name. Raises ValueError that begins with the name of one that is not of numbers, or of other shape.
 
-    NaN before the first bar of a row is allowed (it stays NaN). Raises ValueError that begins with the argument's name
-    for anything else that is not finite, for a high below its low, for a negative volume, and with ``positive`` for a
-    price that is not above zero.
+    When it is computed, it raises ValueError that begins with a name for anything that is not finite, but NaN before
+    the first bar of a row, which stays NaN; for a high below its low, for a negative volume, and with ``positive`` for
+    a price that is not above zero.
     """
-    arrays = tuple(np.ascontiguousarray(numbers(name, value)) for name, value in named.items())
-    names = tuple(named)
-    for name, array, value in zip(names, arrays, named.values(), strict=True):
-        if np.ndim(value) == 0:
+    arrays: list[Series] = []
+    for name, value in named.items():
+        array = numbers(name, value)
+        if not array.ndim:
             raise ValueError(f"{name} must have time as its last axis, not be one number")
-        if array.shape != arrays[0].shape:
-            raise ValueError(f"{name} has shape {array.shape}, {names[0]} has {arrays[0].shape}")
-    if not arrays[0].size:
-        return Panel(arrays)
-    # NaN and infinities show in the extremes, which is cheaper than looking at each element
-    least = [float(array.min()) for array in arrays]
-    most = [float(array.max()) for array in arrays]
-    if all(low > -_LARGEST and high < _LARGEST for low, high in zip(least, most, strict=True)):
-        starts = None
-        _check_values(names, arrays, least, positive)
-    else:
-        starts = _starts(names, arrays)
-        for row, start in zip(zip(*map(_rows, arrays), strict=True), starts.tolist(), strict=True):
-            live = tuple(values[start:] for values in row)
-            if len(live[0]):
-                _check_values(names, live, [float(values.min()) for values in live], positive)
-    return Panel(arrays, starts)
+        if arrays and array.shape != arrays[0].shape:
+            raise ValueError(f"{name} has shape {array.shape}, {next(iter(named))} has {arrays[0].shape}")
+        arrays.append(np.ascontiguousarray(array))
+    return Panel(tuple(named), tuple(arrays), positive)
 
 
 def whole(name: str, value: int, least: int, most: int = _MOST_BARS) -> int:
@@ -126,48 +165,35 @@ def whole(name: str, value: int, least: int, most: int = _MOST_BARS) -> int:
 
 def above_zero(name: str, value: float, most: float = math.inf) -> float:
     """A finite number above zero. Raises ValueError when it is not, or above ``most``."""
-    if np.ndim(value):
+    array = numbers(name, value)
+    if array.ndim:
         raise ValueError(f"{name} must be one number")
-    number = float(numbers(name, value))
+    number = float(array)
     if not 0 < number <= most or math.isinf(number):
         raise ValueError(f"{name} must be positive{'' if math.isinf(most) else f' and at most {most:g}'}, not {value}")
     return number
 
 
-def _rows(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    if array.ndim == 1:
-        return iter((array,))
-    if array.ndim == 2:
-        return iter(array)
-    return iter(array.reshape(-1, array.shape[-1]))
+def _least(name: str, positive: bool) -> float:
+    if name == "volume":
+        return 0.0
+    return checks.SMALLEST if positive else -checks.LARGEST
 
 
-def _starts(names: tuple[str, ...], arrays: tuple[Series, ...]) -> Ids:
-    """The first bar of each row at which every array has a number; refuses what is not finite after it."""
-    length = arrays[0].shape[-1]
-    missing = np.isnan(np.stack(arrays)).any(axis=0).reshape(-1, length)
-    starts: Ids = np.where(missing.all(axis=1), length, missing.argmin(axis=1))
-    after = np.arange(length) >= starts[:, None]
-    for name, array in zip(names, arrays, strict=True):
-        rows = array.reshape(-1, length)
-        # before the start only NaN is no bar: an infinity is an error wherever it stands
-        if (np.isnan(rows) & after).any() or np.isinf(rows).any():
-            raise ValueError(f"{name} has a NaN or an infinity in it: leave out or fill those bars first")
-        if (np.abs(rows) >= _LARGEST).any():
-            raise ValueError(f"{name} has a number of {_LARGEST:g} or more in it")
-    return starts
-
-
-def _check_values(names: tuple[str, ...], arrays: tuple[Series, ...], least: list[float], positive: bool) -> None:
-    by_name = dict(zip(names, zip(arrays, least, strict=True), strict=True))
-    for name, (_, smallest) in by_name.items():
-        if name == "volume":
-            if smallest < 0:
-                raise ValueError("volume must not be negative")
-        elif positive and smallest < _SMALLEST:
-            raise ValueError(f"{name} must be above zero everywhere")
-    if "high" in by_name and "low" in by_name and (by_name["high"][0] < by_name["low"][0]).any():
-        raise ValueError("high is below low somewhere")
+@lru_cache
+def _guard(names: tuple[str, ...], positive: bool) -> Callable[[tuple[NDArray[Any], ...]], int]:
+    """What tells of a row of the named arrays, and of ids after them, how much in it is wrong or missing."""
+    together = [i for i, name in enumerate(names) if name in ("high", "low", "close")]
+    parts: list[tuple[Callable[..., int], list[int], float]] = []
+    if "high" in names and "low" in names:
+        parts.append((checks.bars if len(together) == 3 else checks.ranges, together, _least("close", positive)))
+    else:
+        together = []
+    parts += [(checks.outside, [i], _least(n, positive)) for i, n in enumerate(names) if i not in together]
+    if len(parts) == 1:
+        kernel, count, least = parts[0][0], len(names), parts[0][2]
+        return lambda row: kernel(*row[:count], least)
+    return lambda row: any(kernel(*[row[i] for i in at], least) for kernel, at, least in parts)
 
 
 def _ids(name: str, value: ArrayLike, shape: tuple[int, ...]) -> Ids:

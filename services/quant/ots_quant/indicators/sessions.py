@@ -12,9 +12,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from ots_quant.indicators.panels import Ids, Panel, Series, above_zero, panel, whole
+from ots_quant.indicators.panels import Panel, Series, above_zero, panel, whole
+from ots_quant.kernels import checks
 from ots_quant.kernels import indicators as kernels
 
 _MOST_SLOTS = 100_000
@@ -142,9 +143,7 @@ def pivots(high: ArrayLike, low: ArrayLike, close: ArrayLike, session: ArrayLike
     S3 = L - 2 (H - P). Source: J. Person, A Complete Guide to Technical Trading Tactics (2004), chapter 6.
     """
     bars = _ordered(panel(high=high, low=low, close=close).with_ids(session=session))
-    h, low_, c = bars.many(_session_before, 3)
-    p = (h + low_ + c) / 3
-    return Pivots(p, 2 * p - low_, p + (h - low_), h + 2 * (p - low_), 2 * p - h, p - (h - low_), low_ - 2 * (h - p))
+    return Pivots(*bars.fill(kernels.pivots, 7))
 
 
 def gap(open: ArrayLike, close: ArrayLike, session: ArrayLike) -> Series:
@@ -153,64 +152,20 @@ def gap(open: ArrayLike, close: ArrayLike, session: ArrayLike) -> Series:
     A decimal: 0.01 is a gap of one per cent upwards. NaN in the first session. Raises ValueError where a price is not
     above zero.
     """
-    return _ordered(panel(positive=True, open=open, close=close).with_ids(session=session)).one(_gap)
+    return _ordered(panel(positive=True, open=open, close=close).with_ids(session=session)).fill(kernels.gap, 1)[0]
 
 
 def _ordered(bars: Panel, *, slots: bool = False) -> Panel:
     """The panel, whose last arrays are the sessions (and slots), once these are in order. Raises ValueError if not."""
-    ids: Ids = bars.arrays[-2 if slots else -1]
-    slot: Ids | None = bars.arrays[-1] if slots else None
-    # a shared array was broadcast: one row of it tells all
-    if ids.ndim > 1 and ids.strides[0] == 0 and (slot is None or slot.strides[0] == 0):
-        ids, slot = ids[:1], None if slot is None else slot[:1]
-    for row in range(len(ids) if ids.ndim > 1 else 1):
-        one = ids if ids.ndim == 1 else ids[row]
-        inside = one >= 0
-        sessions = one[inside]
-        if (np.diff(sessions) < 0).any():
+    ids = bars.arrays[-2:] if slots else bars.arrays[-1:]
+    if not ids[0].size:
+        return bars
+    if all(array.ndim > 1 and array.strides[0] == 0 for array in ids):
+        # shared by all rows: one row of it tells all
+        ids = tuple(array[:1] for array in ids)
+    for row in zip(*(array.reshape(-1, array.shape[-1]) for array in ids), strict=True):
+        if checks.sessions_go_back(row[0]):
             raise ValueError("session must not go back in time")
-        if slot is None:
-            continue
-        times = (slot if slot.ndim == 1 else slot[row])[inside]
-        if len(times) and not 0 <= times.min() <= times.max() < _MOST_SLOTS:
-            raise ValueError(f"slot must be from 0 to {_MOST_SLOTS - 1:,} within sessions")
-        if (np.diff(times)[np.diff(sessions) == 0] <= 0).any():
-            raise ValueError("slot must grow within a session")
+        if slots and checks.slots_go_back(row[0], row[1], _MOST_SLOTS):
+            raise ValueError(f"slot must grow within a session, from 0 to {_MOST_SLOTS - 1:,}")
     return bars
-
-
-def _firsts(session: Ids) -> Ids:
-    """The index of the first bar of each session among bars that all lie in sessions."""
-    first: Ids = np.flatnonzero(np.concatenate((np.ones(1, np.bool_), session[1:] != session[:-1])))
-    return first
-
-
-def _spread(per_session: Series, first: Ids, inside: NDArray[np.bool_]) -> Series:
-    """One value a session, at each of its bars; NaN at bars outside."""
-    bars = np.full(len(inside), np.nan)
-    lengths = np.diff(np.append(first, int(inside.sum())))
-    bars[inside] = np.repeat(per_session, lengths)
-    return bars
-
-
-def _session_before(high: Series, low: Series, close: Series, session: Ids) -> tuple[Series, ...]:
-    """High, low and last close of the session before, at each bar."""
-    inside = session >= 0
-    if not inside.any():
-        return tuple(np.full((3, len(session)), np.nan))
-    first = _firsts(session[inside])
-    of_session = (
-        np.maximum.reduceat(high[inside], first),
-        np.minimum.reduceat(low[inside], first),
-        close[inside][np.append(first[1:], inside.sum()) - 1],
-    )
-    return tuple(_spread(np.concatenate(([np.nan], values[:-1])), first, inside) for values in of_session)
-
-
-def _gap(open_: Series, close: Series, session: Ids) -> Series:
-    inside = session >= 0
-    if not inside.any():
-        return np.full(len(session), np.nan)
-    first = _firsts(session[inside])
-    last_close = close[inside][first[1:] - 1]
-    return _spread(np.concatenate(([np.nan], open_[inside][first[1:]] / last_close - 1)), first, inside)

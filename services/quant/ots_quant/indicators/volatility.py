@@ -15,7 +15,7 @@ import numpy as np
 import talib
 from numpy.typing import ArrayLike
 
-from ots_quant.indicators.panels import Panel, Series, above_zero, panel, whole
+from ots_quant.indicators.panels import Series, above_zero, panel, whole
 
 _SIMPLE = 0  # TA-Lib's code of the simple moving average
 
@@ -99,11 +99,13 @@ def garman_klass(
     period = whole("period", period, 2)
 
     def variance(o: Series, h: Series, low_: Series, c: Series) -> Series:
+        _refuse_outside(o, h, low_, c)
         each = 0.5 * np.log(h / low_) ** 2 - (2 * math.log(2) - 1) * np.log(c / o) ** 2
         mean: Series = talib.SMA(each, period)
         return mean
 
-    return _annual(_consistent(open, high, low, close).one(variance), bars_per_year)
+    bars = panel(positive=True, open=open, high=high, low=low, close=close)
+    return _annual(bars.one(variance), bars_per_year)
 
 
 def rogers_satchell(
@@ -114,7 +116,7 @@ def rogers_satchell(
     Without jumps between bars. Source: L. Rogers, S. Satchell, Annals of Applied Probability 1 (1991), equation 5.
     """
     period = whole("period", period, 2)
-    bars = _consistent(open, high, low, close)
+    bars = panel(positive=True, open=open, high=high, low=low, close=close)
     return _annual(bars.one(lambda *row: talib.SMA(_rogers_satchell(*row), period)), bars_per_year)
 
 
@@ -135,19 +137,19 @@ def yang_zhang(
         inside: Series = talib.SMA(_rogers_satchell(o, h, low_, c), period)
         return _sample_variance(jumps, period) + k * _sample_variance(np.log(c / o), period) + (1 - k) * inside
 
-    return _annual(_consistent(open, high, low, close).one(variance), bars_per_year)
+    bars = panel(positive=True, open=open, high=high, low=low, close=close)
+    return _annual(bars.one(variance), bars_per_year)
 
 
-def _consistent(open_: ArrayLike, high: ArrayLike, low: ArrayLike, close: ArrayLike) -> Panel:
-    bars = panel(positive=True, open=open_, high=high, low=low, close=close)
-    o, h, low_, c = bars.arrays
+def _refuse_outside(o: Series, h: Series, low: Series, c: Series) -> None:
+    """Raises ValueError where open or close is no price between low and high: logarithms of their ratios mislead."""
     for name, values in (("open", o), ("close", c)):
-        if ((values > h) | (values < low_)).any():
+        if ((values > h) | (values < low)).any():
             raise ValueError(f"{name} lies outside of high and low somewhere")
-    return bars
 
 
 def _rogers_satchell(o: Series, h: Series, low: Series, c: Series) -> Series:
+    _refuse_outside(o, h, low, c)
     each: Series = np.log(h / c) * np.log(h / o) + np.log(low / c) * np.log(low / o)
     return each
 

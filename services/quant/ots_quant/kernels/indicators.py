@@ -11,10 +11,25 @@ import math
 import numpy as np
 from numba import types
 
-from ots_quant.compiled import FLOAT, INT, READ, READ_INTS, WRITE, kernel
+from ots_quant.compiled import FLOAT, INT, READ, READ_INTS, WRITE, inline, kernel
 from ots_quant.indicators.panels import Ids, Series
 
 _MOST_BINS = 1_000_000
+_THIRD = 1.0 / 3.0
+
+
+@inline
+def _true_range(high: float, low: float, before: float) -> float:
+    return (high if high > before else before) - (low if low < before else before)
+
+
+@inline
+def _rounded(product: float) -> float:
+    """A product that is not negative, as it is: the choice keeps LLVM from fusing it with the addition that follows.
+
+    So the bands have the same bits on every machine and in the stream, and a close at a band falls on one side of it.
+    """
+    return product if product > 0.0 else 0.0
 
 
 @kernel(types.void(READ, READ, READ, INT, FLOAT, WRITE, WRITE))
@@ -29,23 +44,31 @@ def supertrend(
         return
     atr = 0.0
     for i in range(1, period + 1):
-        atr += max(high[i], close[i - 1]) - min(low[i], close[i - 1])
+        atr += _true_range(high[i], low[i], close[i - 1])
     atr /= period
-    middle = 0.5 * (high[period] + low[period])
-    upper, lower, up = middle + multiplier * atr, middle - multiplier * atr, True
+    # Wilder's mean without a division a bar, which would be most of the time
+    kept, fresh = (period - 1.0) / period, 1.0 / period
+    middle, width = 0.5 * (high[period] + low[period]), _rounded(multiplier * atr)
+    upper, lower, up = middle + width, middle - width, True
     line[period], direction[period] = lower, 1.0
-    for i in range(period + 1, n):
-        before = close[i - 1]
-        atr = (atr * (period - 1) + (max(high[i], before) - min(low[i], before))) / period
-        middle = 0.5 * (high[i] + low[i])
-        upper_now, lower_now = middle + multiplier * atr, middle - multiplier * atr
-        if upper_now < upper or before > upper:
-            upper = upper_now
-        if lower_now > lower or before < lower:
-            lower = lower_now
-        up = close[i] >= lower if up else close[i] > upper
-        line[i] = lower if up else upper
-        direction[i] = 1.0 if up else -1.0
+    before = close[period]
+    # slices from here on, so that no index needs a test for being negative
+    highs, lows, closes = high[period + 1 :], low[period + 1 :], close[period + 1 :]
+    lines, directions = line[period + 1 :], direction[period + 1 :]
+    for i in range(len(closes)):
+        h, low_, c = highs[i], lows[i], closes[i]
+        atr = _rounded(atr * kept) + _rounded(_true_range(h, low_, before) * fresh)
+        middle, width = 0.5 * (h + low_), _rounded(multiplier * atr)
+        upper_now, lower_now = middle + width, middle - width
+        upper = upper_now if (upper_now < upper) | (before > upper) else upper
+        lower = lower_now if (lower_now > lower) | (before < lower) else lower
+        # a trend lasts: this branch is predicted well, which a choice between the bands would not be
+        up = c >= lower if up else c > upper
+        if up:
+            lines[i], directions[i] = lower, 1.0
+        else:
+            lines[i], directions[i] = upper, -1.0
+        before = c
 
 
 @kernel(types.void(READ, READ, READ, READ, READ_INTS, FLOAT, WRITE, WRITE, WRITE))
@@ -69,17 +92,72 @@ def session_vwap(
             continue
         if session[i] != current:
             current, weight, average, squares = session[i], 0.0, 0.0, 0.0
+        share = 0.0
         if volume[i] > 0.0:
-            price = (high[i] + low[i] + close[i]) / 3.0
+            price = (high[i] + low[i] + close[i]) * _THIRD
             weight += volume[i]
+            share = 1.0 / weight
             step = price - average
-            average += step * (volume[i] / weight)
+            # the first price is the mean as it stands: v * (1 / v) may not be 1
+            average = price if weight == volume[i] else average + step * (volume[i] * share)
             squares += volume[i] * step * (price - average)
+        elif weight > 0.0:
+            share = 1.0 / weight
         if weight > 0.0:
-            band = deviations * math.sqrt(max(squares / weight, 0.0))
+            band = deviations * math.sqrt(max(squares * share, 0.0))
             mean[i], upper[i], lower[i] = average, average + band, average - band
         else:
             mean[i], upper[i], lower[i] = np.nan, np.nan, np.nan
+
+
+@kernel(types.void(READ, READ, READ, READ_INTS, WRITE, WRITE, WRITE, WRITE, WRITE, WRITE, WRITE))
+def pivots(
+    high: Series,
+    low: Series,
+    close: Series,
+    session: Ids,
+    pivot: Series,
+    r1: Series,
+    r2: Series,
+    r3: Series,
+    s1: Series,
+    s2: Series,
+    s3: Series,
+) -> None:
+    """Floor traders' levels from high, low and last close of the session before, at each bar of a session."""
+    current = np.int64(-1)
+    highest, lowest, last = np.nan, np.nan, np.nan
+    p, up1, up2, up3, down1, down2, down3 = np.nan, np.nan, np.nan, np.nan, np.nan, np.nan, np.nan
+    for i in range(len(close)):
+        if session[i] < 0:
+            pivot[i], r1[i], r2[i], r3[i] = np.nan, np.nan, np.nan, np.nan
+            s1[i], s2[i], s3[i] = np.nan, np.nan, np.nan
+            continue
+        if session[i] != current:
+            current = session[i]
+            p = (highest + lowest + last) / 3.0
+            up1, up2, up3 = 2.0 * p - lowest, p + (highest - lowest), highest + 2.0 * (p - lowest)
+            down1, down2, down3 = 2.0 * p - highest, p - (highest - lowest), lowest - 2.0 * (highest - p)
+            highest, lowest = high[i], low[i]
+        highest = high[i] if high[i] > highest else highest
+        lowest = low[i] if low[i] < lowest else lowest
+        last = close[i]
+        pivot[i], r1[i], r2[i], r3[i], s1[i], s2[i], s3[i] = p, up1, up2, up3, down1, down2, down3
+
+
+@kernel(types.void(READ, READ, READ_INTS, WRITE))
+def gap(open_: Series, close: Series, session: Ids, gaps: Series) -> None:
+    """First open of the session over the last close of the session before, less 1."""
+    current = np.int64(-1)
+    last, found = np.nan, np.nan
+    for i in range(len(close)):
+        if session[i] < 0:
+            gaps[i] = np.nan
+            continue
+        if session[i] != current:
+            current, found = session[i], open_[i] / last - 1.0
+        last = close[i]
+        gaps[i] = found
 
 
 @kernel(types.void(READ, READ, READ_INTS, READ_INTS, INT, WRITE, WRITE))

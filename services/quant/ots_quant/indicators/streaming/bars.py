@@ -197,21 +197,44 @@ def aroon(period: int) -> Stream:
     return _Aroon(("high", "low"), 2, "AROON", timeperiod=whole("period", period, 2))
 
 
-class _Supertrend(_Talib):
+class _Supertrend(Stream):
+    """The arithmetic of `kernels.indicators.supertrend`, operation by operation."""
+
+    def __init__(self, period: int, multiplier: float) -> None:
+        super().__init__(_HLC, 2)
+        self._period, self._multiplier = period, multiplier
+        self._kept, self._fresh = (period - 1) / period, 1 / period
+        self._bars, self._close = 0, math.nan
+        self._atr, self._upper, self._lower, self._up = 0.0, math.nan, math.nan, True
+
     def _next(self, bar: Bar, inputs: tuple[float, ...]) -> Value:
-        line, direction = self._handle.update(*inputs)
-        return (line, float(direction))
+        before, self._close = self._close, bar.close
+        self._bars += 1
+        if self._bars == 1:
+            return self.value
+        true_range = max(bar.high, before) - min(bar.low, before)
+        if self._bars <= self._period:
+            self._atr += true_range
+            return self.value
+        middle = 0.5 * (bar.high + bar.low)
+        if self._bars == self._period + 1:
+            self._atr = (self._atr + true_range) / self._period
+            width = self._multiplier * self._atr
+            self._upper, self._lower = middle + width, middle - width
+        else:
+            self._atr = self._atr * self._kept + true_range * self._fresh
+            width = self._multiplier * self._atr
+            if middle + width < self._upper or before > self._upper:
+                self._upper = middle + width
+            if middle - width > self._lower or before < self._lower:
+                self._lower = middle - width
+            self._up = bar.close >= self._lower if self._up else bar.close > self._upper
+        return (self._lower, 1.0) if self._up else (self._upper, -1.0)
 
 
 def supertrend(period: int, multiplier: float) -> Stream:
     """As `indicators.supertrend`."""
-    return _Supertrend(
-        _HLC,
-        2,
-        "SUPERTREND",
-        timeperiod=whole("period", period, 2),
-        multiplier=above_zero("multiplier", multiplier, 1e6),
-    )
+    return _Supertrend(whole("period", period, 2), above_zero("multiplier", multiplier, 1e6))
 
 
 class _Di(Stream):

@@ -55,9 +55,10 @@ class _Vwap(SessionStream):
     def _inside(self, bar: Bar) -> Value:
         if bar.volume > 0:
             price = (bar.high + bar.low + bar.close) / 3
+            first = self._weight == 0
             self._weight += bar.volume
             step = price - self._mean
-            self._mean += step * (bar.volume / self._weight)
+            self._mean = price if first else self._mean + step * (bar.volume / self._weight)
             self._squares += bar.volume * step * (price - self._mean)
         if not self._weight > 0:
             return self._unknown
