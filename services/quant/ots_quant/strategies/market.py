@@ -1,4 +1,7 @@
-"""What a position is worth, and its Greeks, by the model: each leg with its own volatility and style of exercise."""
+"""What a position is worth, and its Greeks, by the model: each leg with its own volatility and style of exercise.
+
+European legs by Black-Scholes-Merton (`ots_quant.european`), American ones with early exercise (`ots_quant.american`).
+"""
 
 from __future__ import annotations
 
