@@ -103,6 +103,19 @@ def test_the_invalidation_of_a_candle_is_the_extreme_of_its_bars():
         assert event.invalidation == (BARS.low[bars].min() if event.direction > 0 else BARS.high[bars].max())
 
 
+def test_some_events_are_a_part_of_all_in_their_order():
+    found = scan(BARS)
+    whole = found.events()
+    assert [event.confirmed for event in whole] == sorted(event.confirmed for event in whole)
+    assert len(whole) == found.number() == sum(len(events) for _, events in found.found)
+    late = [comparable(event) for event in whole if event.confirmed >= 2500]
+    assert found.number(2500) == len(late)
+    assert [comparable(event) for event in found.events(2500)] == late
+    assert [comparable(event) for event in found.events(2500, most=40)] == late[:40]
+    assert [comparable(event) for event in found.events(2500, most=40, newest=True)] == late[::-1][:40]
+    assert found.events(3000) == scan(BARS, []).events() == []
+
+
 def test_names_and_families():
     assert named("double_top") == (DETECTORS["double_top"],)
     assert {detector.family for name in FAMILIES for detector in named(name)} == set(FAMILIES)

@@ -236,17 +236,15 @@ def _body(read: AdjustedBars, detectors: list[Detector], query: PatternsQuery, s
     after = until - query.days * DAY_NS
     first = int(np.searchsorted(stored.known_at, after, side="right"))
     found = scan(price_bars(**{name: values[good] for name, values in inputs.items()}), detectors)
-    events = found.events(first)
-    if query.order == "newest":
-        events.reverse()
+    events = found.events(first, most=query.limit, newest=query.order == "newest")
     body = read.heading(source)
     body["quality"]["unusable"] = int((~good).sum())
     return {
         **body,
         "window": {"days": query.days, "after": rfc3339(max(after, 0)), "until": rfc3339(until), "bars_before": first},
         "note": _note(len(stored), first),
-        "total": len(events),
-        "patterns": [_pattern(event, stored) for event in events[: query.limit]],
+        "total": found.number(first),
+        "patterns": [_pattern(event, stored) for event in events],
         **_now(found.study, stored),
     }
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+
 from ots_quant.patterns.model import Events, PriceBars
 from ots_quant.patterns.study import Detector, Study
 from ots_quant.patterns.table import DETECTORS
@@ -42,14 +44,28 @@ class Scan:
     study: Study
     found: tuple[tuple[Detector, Events], ...]
 
-    def events(self, first_bar: int = 0) -> list[Event]:
-        """The events confirmed at ``first_bar`` or later, in order of confirmation, then of the table."""
-        rows = [
-            event
-            for detector, events in self.found
-            for event in _one_by_one(detector, events.take(events.confirmed >= first_bar))
-        ]
-        return sorted(rows, key=lambda event: event.confirmed)
+    def number(self, first_bar: int = 0) -> int:
+        """How many events were confirmed at ``first_bar`` or later."""
+        return sum(int((events.confirmed >= first_bar).sum()) for _, events in self.found)
+
+    def events(self, first_bar: int = 0, *, most: int | None = None, newest: bool = False) -> list[Event]:
+        """The events confirmed at ``first_bar`` or later, in order of confirmation, then of the table.
+
+        ``newest`` turns the order around; ``most`` cuts after so many, before they are made one by one.
+        """
+        rows = [np.flatnonzero(events.confirmed >= first_bar) for _, events in self.found]
+        confirmed = [events.confirmed[own] for own, (_, events) in zip(rows, self.found, strict=True)]
+        order = np.argsort(np.concatenate([*confirmed, np.zeros(0, np.int64)]), kind="stable")
+        order = (order[::-1] if newest else order)[:most]
+        wanted = np.zeros(sum(map(len, rows)), bool)
+        wanted[order] = True
+        made: list[Event] = []
+        seen = 0
+        for own, (detector, events) in zip(rows, self.found, strict=True):
+            made += _one_by_one(detector, events.take(own[wanted[seen : seen + len(own)]]))
+            seen += len(own)
+        place = np.cumsum(wanted) - 1
+        return [made[at] for at in place[order].tolist()]
 
 
 def scan(bars: PriceBars, detectors: Iterable[Detector] = tuple(DETECTORS.values())) -> Scan:
