@@ -18,7 +18,7 @@ def columns():
 
 
 @pytest.mark.parametrize("name", FIELDS)
-@pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf, -1.0])
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf, -1.0, 1e15])
 def test_a_bar_that_is_none_is_named(name, wrong):
     given = columns()
     given[FIELDS.index(name)][17] = wrong

@@ -14,6 +14,9 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
+_SMALLEST, _LARGEST = 1e-12, 1e15
+
+
 @dataclass(frozen=True)
 class PriceBars:
     """Bars in order of time, each field float64 of shape (n,): prices positive, adjusted for splits; volume in shares.
@@ -32,12 +35,16 @@ class PriceBars:
 
 
 def usable(open: ArrayLike, high: ArrayLike, low: ArrayLike, close: ArrayLike, volume: ArrayLike) -> NDArray[np.bool_]:
-    """Which bars can be read: finite, positive, the high the highest and the low the lowest, volume not negative."""
+    """Which bars can be read: the high the highest, the low the lowest, prices from 1e-12 dollars, volume from 0.
+
+    Prices and volumes end below 1e15: beyond lie no market's numbers, and the squares of sums.
+    """
     o, h, lo, c, v = (np.asarray(values, np.float64) for values in (open, high, low, close, volume))
     with np.errstate(invalid="ignore"):  # a NaN compares as False, which is the answer wanted
-        whole: NDArray[np.bool_] = (
-            (lo > 0) & (lo <= np.minimum(o, c)) & (h >= np.maximum(o, c)) & (h < np.inf) & (v >= 0) & (v < np.inf)
+        prices: NDArray[np.bool_] = (
+            (lo >= _SMALLEST) & (h < _LARGEST) & (lo <= np.minimum(o, c)) & (h >= np.maximum(o, c))
         )
+        whole = prices & (v >= 0) & (v < _LARGEST)
     return whole
 
 
