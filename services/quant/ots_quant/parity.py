@@ -39,9 +39,10 @@ RATE_HALF_WIDTH = 0.015
 
 _NORMAL_95 = 1.96
 _SAME_EXPIRATION_YEARS = 1e-7  # three seconds
-_STEPS = 8  # of a fixed point, where three to five are the rule
-_PREMIUM_TOLERANCE = 1e-7  # of spot
-_RATE_TOLERANCE = 1e-7
+_STEPS = 8  # of a fixed point, where four to six are the rule
+_SETTLED = 2  # steps after which weights stay: moving ones can make a cycle of two of the fixed point
+_PREMIUM_TOLERANCE = 1e-6  # of spot
+_RATE_TOLERANCE = 1e-6
 _RATE_SCAN = 121
 _HUBER_STEPS, _BIWEIGHT_STEPS = 12, 8
 _LEAST_SCALE = 0.01  # half-spreads: pairs that agree better than this are not told apart
@@ -212,9 +213,10 @@ def _solve(pairs: _Pairs, spot: float, given: Values | None, american: bool) -> 
             rates = _Rates(given, given, given, np.isfinite(given))
         premium = np.zeros(pairs.strike.shape)
         fit = _fit_forward(pairs, premium, rates.rate, spot)
-        for _ in range(_STEPS if american else 0):
-            before, premium = premium, _early_exercise(pairs, spot, spot + fit.level, rates.rate)
-            fit = _fit_forward(pairs, premium, rates.rate, spot)
+        legs = _outside_legs(pairs, spot + fit.level)
+        for step in range(_STEPS if american else 0):
+            before, premium = premium, _early_exercise(pairs, legs, spot, spot + fit.level, rates.rate)
+            fit = _fit_forward(pairs, premium, rates.rate, spot, fit.trust if step >= _SETTLED else None)
             if not (np.abs(premium - before) > _PREMIUM_TOLERANCE * spot).any():
                 break
         return _result(pairs, premium, spot, rates, fit)
@@ -237,11 +239,12 @@ def _estimated_rates(pairs: _Pairs, spot: float, american: bool) -> _Rates:
     """
     premium = np.zeros(pairs.strike.shape)
     estimate = _slope_rates(pairs, premium, spot)
+    legs = _outside_legs(pairs, spot + _fit_forward(pairs, premium, estimate.rate, spot).level)
     tried, dependence = np.zeros(pairs.years.shape), np.zeros(pairs.years.shape)
     for _ in range(_STEPS if american else 0):
         rate = tried + (estimate.rate - tried) / (1.0 - dependence)
         forward = spot + _fit_forward(pairs, premium, rate, spot).level
-        premium = _early_exercise(pairs, spot, forward, rate)
+        premium = _early_exercise(pairs, legs, spot, forward, rate)
         better = _slope_rates(pairs, premium, spot)
         moved = rate - tried
         dependence = np.clip(np.where(moved != 0.0, (better.rate - estimate.rate) / moved, 0.0), -1.0, 0.8)
@@ -295,18 +298,30 @@ def _contradicted_by_few(pairs: _Pairs, premium: Values, estimate: _Rates, spot:
     return low, high
 
 
-def _early_exercise(pairs: _Pairs, spot: float, forward: Values, rate: Values) -> Values:
+class _Legs(NamedTuple):
+    """The leg out of the money of each pair: the call or not, and its mid."""
+
+    is_call: Mask
+    mid: Values
+
+
+def _outside_legs(pairs: _Pairs, forward: Values) -> _Legs:
+    """By a first forward, and for good: a leg that changed with each better forward would keep it from settling."""
+    is_call = pairs.strike >= forward[:, None]
+    return _Legs(is_call, np.where(is_call, pairs.call, pairs.put))
+
+
+def _early_exercise(pairs: _Pairs, legs: _Legs, spot: float, forward: Values, rate: Values) -> Values:
     """The premium of the put less that of the call, per pair, at the volatility of the leg that is out of the money."""
     dividend_yield = rate - np.log(forward / spot) / pairs.years
     known = np.isfinite(pairs.synthetic) & (np.isfinite(dividend_yield) & (pairs.years > 0))[:, None]
     strike = pairs.strike[known]
-    forward, years, rate, dividend_yield = (
-        np.broadcast_to(column[:, None], known.shape)[known] for column in (forward, pairs.years, rate, dividend_yield)
+    years, rate, dividend_yield = (
+        np.broadcast_to(column[:, None], known.shape)[known] for column in (pairs.years, rate, dividend_yield)
     )
-    is_call = strike >= forward
     contract = (spot, strike, years, rate, dividend_yield)
     volatility = american_options.implied_volatility(
-        np.where(is_call, pairs.call[known], pairs.put[known]), np.where(is_call, 1.0, -1.0), *contract
+        legs.mid[known], np.where(legs.is_call[known], 1.0, -1.0), *contract
     )
     call, put = (
         american_options.price(right, *contract, volatility) - european.price(right, *contract, volatility)
@@ -327,23 +342,28 @@ class _Fit(NamedTuple):
     trust: Values
 
 
-def _fit_forward(pairs: _Pairs, premium: Values, rate: Values, spot: float) -> _Fit:
+def _fit_forward(pairs: _Pairs, premium: Values, rate: Values, spot: float, trust: Values | None = None) -> _Fit:
     """Forward less spot, from the mid forward of each pair."""
     growth = np.exp(rate * pairs.years)[:, None]
-    return _robust_fit(pairs.strike - spot + (pairs.synthetic + premium) * growth, pairs.half * growth, None)
+    return _robust_fit(pairs.strike - spot + (pairs.synthetic + premium) * growth, pairs.half * growth, None, trust)
 
 
-def _robust_fit(y: Values, half: Values, x: Values | None) -> _Fit:
-    """The level of each row, or with ``x`` its line: Huber's estimate, and Tukey's biweight started from it."""
+def _robust_fit(y: Values, half: Values, x: Values | None, kept: Values | None = None) -> _Fit:
+    """The level of each row, or with ``x`` its line: Huber's estimate, and Tukey's biweight started from it.
+
+    With ``kept``, least squares under that trust.
+    """
     used = np.isfinite(y) & np.isfinite(half)
     half = np.where(used, _at_least_a_share(half, used), 1.0)
     y = np.where(used, y, 0.0)
     x = np.zeros(y.shape) if x is None else np.where(used, x, 0.0)
     base: Values = used / half**2
-    trust: Values = used.astype(np.float64)
+    trust: Values = used.astype(np.float64) if kept is None else kept
     for huber in [True] * _HUBER_STEPS + [False] * _BIWEIGHT_STEPS:
         level, slope, variances = _weighted_fit(y, x, base * trust)
         distance = np.abs(y - level[:, None] - slope[:, None] * x) / half
+        if kept is not None:
+            break
         scale = np.maximum(1.4826 * _row_median(distance, used), _LEAST_SCALE)[:, None]
         if huber:
             trust = np.where(used, np.minimum(1.0, 1.345 * scale / np.maximum(distance, 1e-300)), 0.0)

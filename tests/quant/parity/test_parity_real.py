@@ -11,7 +11,7 @@ from ots_quant.parity import Forwards, Reason, implied_forwards
 from quant.real_chain import RealChain, real_chain
 
 RATE = 0.006
-"""Flat, and near what the chain's own box spreads say of one year; GOOG paid no dividend."""
+"""Flat, and what the chain's own box spreads say of the longer expirations; GOOG paid no dividend."""
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def test_an_estimated_rate_also_keeps_the_dividend_yield_of_zero_inside(chain: R
     assert (forwards.dividend_yield_high >= 0).all()
     year = np.argmin(np.abs(forwards.years - 393 / 365))
     assert forwards.rate_identified[year]
-    assert forwards.rate_low[year] < 0.0065 < forwards.rate_high[year]  # the one-year bill
+    assert forwards.rate_low[year] < RATE < forwards.rate_high[year]
     assert forwards.rate_high[year] - forwards.rate_low[year] < 0.025  # American quotes tell a rate only roughly
 
 
