@@ -41,11 +41,8 @@ def usable(open: ArrayLike, high: ArrayLike, low: ArrayLike, close: ArrayLike, v
     """
     o, h, lo, c, v = (np.asarray(values, np.float64) for values in (open, high, low, close, volume))
     with np.errstate(invalid="ignore"):  # a NaN compares as False, which is the answer wanted
-        prices: NDArray[np.bool_] = (
-            (lo >= _SMALLEST) & (h < _LARGEST) & (lo <= np.minimum(o, c)) & (h >= np.maximum(o, c))
-        )
-        whole = prices & (v >= 0) & (v < _LARGEST)
-    return whole
+        ordered: NDArray[np.bool_] = (lo <= np.minimum(o, c)) & (h >= np.maximum(o, c))
+        return ordered & (lo >= _SMALLEST) & (h < _LARGEST) & (v >= 0) & (v < _LARGEST)
 
 
 def price_bars(open: ArrayLike, high: ArrayLike, low: ArrayLike, close: ArrayLike, volume: ArrayLike) -> PriceBars:
