@@ -16,6 +16,11 @@ def test_the_api_reference_is_current():
     assert subprocess.run(command, cwd=ROOT, check=False).returncode == 0, "run docs/generate_api_reference.py"
 
 
+def test_the_page_of_indicators_is_current():
+    command = [sys.executable, "docs/generate_indicators.py", "--check"]
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == 0, "run docs/generate_indicators.py"
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)
 def test_links_lead_somewhere(document):
     for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", document.read_text()):

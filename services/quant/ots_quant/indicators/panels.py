@@ -41,7 +41,8 @@ class Panel:
         Raises ValueError when an array is not of integers or has another shape.
         """
         shape = self.arrays[0].shape
-        return replace(self, arrays=self.arrays + tuple(_ids(name, value, shape) for name, value in named.items()))
+        ids = tuple([_ids(name, value, shape) for name, value in named.items()])
+        return Panel(self.names, self.arrays + ids, self.positive, self.starts)
 
     def one(self, function: Callable[..., Any], *parameters: float) -> Series:
         """``function(*row of each array, *parameters)`` of every row; of the panel's shape."""
@@ -183,23 +184,35 @@ def _least(name: str, positive: bool) -> float:
 @lru_cache
 def _guard(names: tuple[str, ...], positive: bool) -> Callable[[tuple[NDArray[Any], ...]], int]:
     """What tells of a row of the named arrays, and of ids after them, how much in it is wrong or missing."""
-    together = [i for i, name in enumerate(names) if name in ("high", "low", "close")]
-    parts: list[tuple[Callable[..., int], list[int], float]] = []
-    if "high" in names and "low" in names:
-        parts.append((checks.bars if len(together) == 3 else checks.ranges, together, _least("close", positive)))
-    else:
-        together = []
-    parts += [(checks.outside, [i], _least(n, positive)) for i, n in enumerate(names) if i not in together]
-    if len(parts) == 1:
-        kernel, count, least = parts[0][0], len(names), parts[0][2]
-        return lambda row: kernel(*row[:count], least)
-    return lambda row: any(kernel(*[row[i] for i in at], least) for kernel, at, least in parts)
+    price = _least("close", positive)
+    if names in _TOGETHER:
+        kernel, count = _TOGETHER[names], len(names)
+        return lambda row: kernel(*row[:count], price)
+    bounds = [(i, _least(name, positive)) for i, name in enumerate(names)]
+    if "high" not in names or "low" not in names:
+        return lambda row: any(checks.outside(row[i], least) for i, least in bounds)
+    high, low = names.index("high"), names.index("low")
+    return lambda row: (
+        any(checks.outside(row[i], least) for i, least in bounds) or checks.ranges(row[high], row[low], price)
+    )
+
+
+# the usual sets of arrays, each checked in one pass
+_TOGETHER: dict[tuple[str, ...], Callable[..., int]] = {
+    ("close",): checks.outside,
+    ("high", "low"): checks.ranges,
+    ("high", "low", "close"): checks.bars,
+    ("high", "low", "close", "volume"): checks.traded_bars,
+}
 
 
 def _ids(name: str, value: ArrayLike, shape: tuple[int, ...]) -> Ids:
     array = np.asarray(value)
     if array.size and array.dtype.kind not in "iu":
         raise ValueError(f"{name} must be integers, not {array.dtype}")
-    if array.shape not in (shape, shape[-1:]):
+    array = np.ascontiguousarray(array, np.int64)
+    if array.shape == shape:
+        return array
+    if array.shape != shape[-1:]:
         raise ValueError(f"{name} has shape {array.shape}; the bars have {shape}")
-    return np.broadcast_to(np.ascontiguousarray(array, np.int64), shape)
+    return np.broadcast_to(array, shape)

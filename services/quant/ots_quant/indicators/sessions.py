@@ -140,7 +140,7 @@ def pivots(high: ArrayLike, low: ArrayLike, close: ArrayLike, session: ArrayLike
     """Floor traders' pivots from the high, low and last close of the session before; NaN in the first session.
 
     P = (H + L + C) / 3; R1 = 2P - L, S1 = 2P - H; R2 = P + (H - L), S2 = P - (H - L); R3 = H + 2 (P - L),
-    S3 = L - 2 (H - P). Source: J. Person, A Complete Guide to Technical Trading Tactics (2004), chapter 6.
+    S3 = L - 2 (H - P). Source: J. Person, A Complete Guide to Technical Trading Tactics (2004).
     """
     bars = _ordered(panel(high=high, low=low, close=close).with_ids(session=session))
     return Pivots(*bars.fill(kernels.pivots, 7))

@@ -69,7 +69,7 @@ def donchian(high: ArrayLike, low: ArrayLike, period: int) -> Bands:
 def close_to_close(close: ArrayLike, period: int, bars_per_year: float) -> Series:
     """Standard deviation (of the sample: ddof 1) of ``period`` log returns; from bar ``period`` on. Period 2 or more.
 
-    Source: the usual estimator, such as in E. Sinclair, Volatility Trading (2013), equation 2.2.
+    Source: the usual estimator, as in E. Sinclair, Volatility Trading (2013), chapter 2.
     """
     period = whole("period", period, 2)
     bars = panel(positive=True, close=close)
@@ -93,8 +93,7 @@ def garman_klass(
 ) -> Series:
     """Mean of ln(high / low)^2 / 2 - (2 ln 2 - 1) ln(close / open)^2 over ``period`` bars. Period 2 or more.
 
-    Without drift and jumps. Source: M. Garman, M. Klass, Journal of Business 53 (1980), the estimator that they give
-    as the practical one (their equation 20).
+    Without drift and jumps. Source: M. Garman, M. Klass, Journal of Business 53 (1980), their estimator 5.
     """
     period = whole("period", period, 2)
 
@@ -113,7 +112,7 @@ def rogers_satchell(
 ) -> Series:
     """Mean of ln(h / c) ln(h / o) + ln(l / c) ln(l / o) over ``period`` bars; right under a drift. Period 2 or more.
 
-    Without jumps between bars. Source: L. Rogers, S. Satchell, Annals of Applied Probability 1 (1991), equation 5.
+    Without jumps between bars. Source: L. Rogers, S. Satchell, Annals of Applied Probability 1 (1991).
     """
     period = whole("period", period, 2)
     bars = panel(positive=True, open=open, high=high, low=low, close=close)
@@ -126,7 +125,7 @@ def yang_zhang(
     """Variance from close to open + k variance from open to close + (1 - k) Rogers-Satchell, over ``period`` bars.
 
     k = 0.34 / (1.34 + (n + 1) / (n - 1)), n the period, 2 or more. Right under drift and opening jumps; from bar n on.
-    Source: D. Yang, Q. Zhang, Journal of Business 73 (2000), equations 8 to 10.
+    Source: D. Yang, Q. Zhang, Journal of Business 73 (2000).
     """
     period = whole("period", period, 2)
     k = 0.34 / (1.34 + (period + 1) / (period - 1))

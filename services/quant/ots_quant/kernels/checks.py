@@ -43,6 +43,17 @@ def bars(high: Values, low: Values, close: Values, least: float) -> int:
     return count
 
 
+@kernel(types.int64(READ, READ, READ, READ, FLOAT))
+def traded_bars(high: Values, low: Values, close: Values, volume: Values, least: float) -> int:
+    """As `bars`, or have a volume outside [0, LARGEST)."""
+    count = 0
+    for i in range(len(high)):
+        right = (low[i] >= least) & (high[i] >= low[i]) & (high[i] < LARGEST)
+        right = right & (close[i] >= least) & (close[i] < LARGEST)
+        count += 0 if right & (volume[i] >= 0.0) & (volume[i] < LARGEST) else 1
+    return count
+
+
 @kernel(types.int64(READ_INTS))
 def sessions_go_back(session: Ids) -> int:
     """How many bars of sessions (0 or more) come after a bar of a later session."""

@@ -29,7 +29,7 @@ _exp, _log, _mills = special.exp, special.log, special.mills
 _INV_SQRT_2PI = special.INV_SQRT_2PI
 
 _BLOCK = 256
-_STEPS, _MOST_STEPS = 3, 7
+_STEPS, _MOST_STEPS = 3, 12
 _CONVERGED = 1e-4  # of a step relative to s: the next one would be about its fourth power
 _LEAST = 1e-290  # a normalised price below is left to the reference, which works in logarithms
 _NO_DENSITY = 1415.0  # d1^2 beyond which phi(d1) is below the least normal float64

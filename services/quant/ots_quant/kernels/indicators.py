@@ -87,27 +87,23 @@ def session_vwap(
     current = np.int64(-1)
     weight, average, squares = 0.0, 0.0, 0.0
     for i in range(len(close)):
+        mean[i], upper[i] = np.nan, np.nan
         if session[i] < 0:
-            mean[i], upper[i], lower[i] = np.nan, np.nan, np.nan
             continue
         if session[i] != current:
             current, weight, average, squares = session[i], 0.0, 0.0, 0.0
-        share = 0.0
-        if volume[i] > 0.0:
-            price = (high[i] + low[i] + close[i]) * _THIRD
-            weight += volume[i]
-            share = 1.0 / weight
+        weight += volume[i]
+        if weight > 0.0:
+            price, share = (high[i] + low[i] + close[i]) * _THIRD, 1.0 / weight
             step = price - average
             # the first price is the mean as it stands: v * (1 / v) may not be 1
             average = price if weight == volume[i] else average + step * (volume[i] * share)
             squares += volume[i] * step * (price - average)
-        elif weight > 0.0:
-            share = 1.0 / weight
-        if weight > 0.0:
-            band = deviations * math.sqrt(max(squares * share, 0.0))
-            mean[i], upper[i], lower[i] = average, average + band, average - band
-        else:
-            mean[i], upper[i], lower[i] = np.nan, np.nan, np.nan
+            mean[i], upper[i] = average, squares * share
+    # roots on their own, so that they become SIMD code; NaN stays NaN
+    for i in range(len(close)):
+        band = deviations * math.sqrt(0.0 if upper[i] < 0.0 else upper[i])
+        upper[i], lower[i] = mean[i] + band, mean[i] - band
 
 
 @kernel(types.void(READ, READ, READ, READ_INTS, WRITE, WRITE, WRITE, WRITE, WRITE, WRITE, WRITE))

@@ -78,33 +78,17 @@ def log(x: float) -> float:
 @inline
 def mills(z: float) -> float:
     """Mills' ratio (1 - Phi(z)) / phi(z) for z >= 0, relative error below 1e-15: Phi(-z) = phi(z) * mills(z)."""
-    t = (z - 4.0) / (z + 4.0)
-    p = _P24
-    p = p * t + _P23
-    p = p * t + _P22
-    p = p * t + _P21
-    p = p * t + _P20
-    p = p * t + _P19
-    p = p * t + _P18
-    p = p * t + _P17
-    p = p * t + _P16
-    p = p * t + _P15
-    p = p * t + _P14
-    p = p * t + _P13
-    p = p * t + _P12
-    p = p * t + _P11
-    p = p * t + _P10
-    p = p * t + _P9
-    p = p * t + _P8
-    p = p * t + _P7
-    p = p * t + _P6
-    p = p * t + _P5
-    p = p * t + _P4
-    p = p * t + _P3
-    p = p * t + _P2
-    p = p * t + _P1
-    p = p * t + _P0
-    return p / (1.0 + z)
+    inverse = 1.0 / ((1.0 + z) * (4.0 + z))  # one division for both quotients
+    t = (z - 4.0) * (1.0 + z) * inverse
+    # four polynomials in t^4 instead of one in t: the multiplications do not wait for each other
+    square = t * t
+    u = square * square
+    a = ((((_P24 * u + _P20) * u + _P16) * u + _P12) * u + _P8) * u + _P4
+    b = (((_P21 * u + _P17) * u + _P13) * u + _P9) * u + _P5
+    c = (((_P22 * u + _P18) * u + _P14) * u + _P10) * u + _P6
+    d = (((_P23 * u + _P19) * u + _P15) * u + _P11) * u + _P7
+    p = ((a * u + _P0) + (b * u + _P1) * t) + square * ((c * u + _P2) + (d * u + _P3) * t)
+    return p * (4.0 + z) * inverse
 
 
 @inline
