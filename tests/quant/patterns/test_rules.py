@@ -69,6 +69,12 @@ def test_the_levels_of_a_double_top():
     assert close[event.confirmed] < 91.7 <= close[event.confirmed - 1]
 
 
+def test_a_height_that_leads_below_zero_is_no_target():
+    (event,) = found(path(1, (20, 20), (8, 10), (20, 10), (2, 15), wick=0.1), "double_top")
+    assert math.isnan(event.target)
+    assert event.neckline > 0
+
+
 def test_a_sloping_neckline_is_read_at_the_bar_that_breaks_it():
     bars = path(80, (96, 16), (90, 8), (104, 12), (92, 12), (97, 8), (80, 20))
     (event,) = found(bars, "head_and_shoulders")

@@ -11,7 +11,7 @@ import numpy as np
 import talib
 from numpy.typing import NDArray
 
-from ots_quant.patterns.candidates import no_swings, table
+from ots_quant.patterns.candidates import no_swings, price_levels, table
 from ots_quant.patterns.model import Events
 from ots_quant.patterns.study import Detector, Study, shares
 
@@ -43,7 +43,7 @@ def breakout(study: Study, sign: int) -> Events:
         end=at - 1,
         confirmed=at,
         swings=no_swings(len(at)),
-        levels=table([edge[at], edge[at] + sign * height, edge[at] - sign * np.minimum(atr, 0.5 * height)]),
+        levels=price_levels(edge[at], edge[at] + sign * height, edge[at] - sign * np.minimum(atr, 0.5 * height)),
         parts=table(
             [
                 shares(study.volume_ratio[at], _MUCH_VOLUME_RATIO),

@@ -160,6 +160,12 @@ def volume_part(study: Study, bars: Ints) -> Floats:
     return shares(study.volume_ratio[bars], TWICE_THE_VOLUME)
 
 
+def price_levels(neckline: Floats, target: Floats | None, invalidation: Floats) -> Floats:
+    """Columns of `Events.levels`, (m, 3); NaN for what is not there, and for a height that would lead below zero."""
+    columns = np.array([neckline, np.full(len(neckline), np.nan) if target is None else target, invalidation]).T
+    return np.where(columns > 0, columns, np.nan)
+
+
 def table(parts: Sequence[Floats]) -> Floats:
     """Columns of shape (m,) beside each other: (m, q)."""
     return np.array(parts).T

@@ -21,6 +21,7 @@ from ots_quant.patterns.candidates import (
     Lines,
     Windows,
     first_break,
+    price_levels,
     table,
     told_once,
     volume_part,
@@ -174,7 +175,7 @@ def broken(study: Study, is_it: Callable[[Shapes], Mask], side: int, *, back_to_
         target = np.where(up, kept.price.max(axis=1, initial=-np.inf), kept.price.min(axis=1, initial=np.inf))
     else:
         target = neckline + outside.side * kept.height
-    return _events(study, kept, outside.bar, outside.side, [neckline, target, limit])
+    return _events(study, kept, outside.bar, outside.side, (neckline, target, limit))
 
 
 def channel(study: Study, is_it: Callable[[Shapes], Mask], direction: int) -> Events:
@@ -190,18 +191,18 @@ def channel(study: Study, is_it: Callable[[Shapes], Mask], direction: int) -> Ev
     mask = new & (close <= upper) & (close >= lower)
     kept, upper, lower = shape.where(mask), upper[mask], lower[mask]
     neckline, target = (lower, upper) if direction > 0 else (upper, lower)
-    levels = [neckline, target, neckline - direction * _PARALLEL * kept.height]
+    levels = (neckline, target, neckline - direction * _PARALLEL * kept.height)
     return _events(study, kept, kept.opened, np.full(len(neckline), direction), levels)
 
 
-def _events(study: Study, shape: Shapes, bars: Ints, direction: Ints, levels: list[Floats]) -> Events:
+def _events(study: Study, shape: Shapes, bars: Ints, direction: Ints, levels: tuple[Floats, Floats, Floats]) -> Events:
     events = Events(
         direction=direction,
         start=shape.at[:, 0],
         end=shape.at[:, -1],
         confirmed=bars,
         swings=Swings(shape.at, shape.price, shape.confirmed),
-        levels=table(levels),
+        levels=price_levels(*levels),
         parts=table([shape.fit, shares(shape.height, _TALL_ATR * shape.atr), volume_part(study, bars)]),
     )
     return told_once(events)

@@ -17,7 +17,7 @@ import numpy as np
 import talib
 from numpy.typing import NDArray
 
-from ots_quant.patterns.candidates import swings_of, table
+from ots_quant.patterns.candidates import price_levels, swings_of, table
 from ots_quant.patterns.model import Events
 from ots_quant.patterns.study import Detector, Study, shares
 
@@ -97,7 +97,7 @@ def divergence(study: Study, oscillator: Callable[[Study], Oscillator], kind: in
         end=pivots.at[second],
         confirmed=pivots.confirmed[second],
         swings=swings_of(pivots, np.array([first, second]).T),
-        levels=table([pivots.price[second - 1], np.full(len(rows), np.nan), pivots.price[second]]),
+        levels=price_levels(pivots.price[second - 1], None, pivots.price[second]),
         parts=table([shares(np.abs(price[rows]), _CLEAR), shares(np.abs(change[rows]), _CLEAR)]),
     )
 

@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 
 from ots_quant.kernels import patterns as kernels
-from ots_quant.patterns.candidates import table, volume_part
+from ots_quant.patterns.candidates import price_levels, table, volume_part
 from ots_quant.patterns.model import Events, Swings
 from ots_quant.patterns.study import Detector, Study, shares
 
@@ -47,7 +47,7 @@ def flag(study: Study, sign: int) -> Events:
             sign * np.stack([low[base], high[top]], axis=1),
             np.stack([broke, broke], axis=1),
         ),
-        levels=sign * table([line, line + pole, floor]),
+        levels=price_levels(sign * line, sign * (line + pole), sign * floor),
         parts=table(
             [
                 shares(pole, _STEEP_ATR * study.atr[base - 1]),

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ots_quant.kernels import patterns as kernels
-from ots_quant.patterns.candidates import Lines, first_break, no_swings, table, volume_part
+from ots_quant.patterns.candidates import Lines, first_break, no_swings, price_levels, table, volume_part
 from ots_quant.patterns.model import Events
 from ots_quant.patterns.study import Detector, Study, shares
 
@@ -51,7 +51,7 @@ def gap(study: Study, sign: int) -> Events:
         end=found.bar,
         confirmed=found.bar,
         swings=no_swings(len(edge)),
-        levels=table([edge, np.full(len(edge), np.nan), edge]),
+        levels=price_levels(edge, None, edge),
         parts=table([_size(study, found), volume_part(study, found.bar)]),
     )
 
@@ -73,7 +73,7 @@ def gap_filled(study: Study, sign: int) -> Events:
         end=bars,
         confirmed=bars,
         swings=no_swings(len(rows)),
-        levels=table([sign * found.bottom[rows], np.full(len(rows), np.nan), top]),
+        levels=price_levels(sign * found.bottom[rows], None, top),
         parts=table([_size(study, found)[rows], quick, volume_part(study, bars)]),
     )
 
@@ -97,7 +97,7 @@ def island(study: Study, sign: int) -> Events:
         end=left - 1,
         confirmed=left,
         swings=no_swings(len(left)),
-        levels=sign * table([bottom, np.full(len(left), np.nan), bottom]),
+        levels=price_levels(sign * bottom, None, sign * bottom),
         parts=table([shares(size, _LARGE_ATR * study.atr[gapped - 1]), volume_part(study, left)]),
     )
 

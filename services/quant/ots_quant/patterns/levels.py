@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ots_quant.patterns.candidates import swings_of, table
+from ots_quant.patterns.candidates import price_levels, swings_of, table
 from ots_quant.patterns.model import Events
 from ots_quant.patterns.study import Detector, Study, shares
 
@@ -73,7 +73,7 @@ def level(study: Study, kind: int) -> Events:
         end=pivots.at[chosen],
         confirmed=pivots.confirmed[chosen],
         swings=swings_of(pivots, rows),
-        levels=table([price, np.full(len(chosen), np.nan), price + kind * 2 * tolerance]),
+        levels=price_levels(price, None, price + kind * 2 * tolerance),
         parts=strength(study, chosen),
     )
 

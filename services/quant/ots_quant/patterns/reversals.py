@@ -22,6 +22,7 @@ from ots_quant.patterns.candidates import (
     Windows,
     first_break,
     flat_lines,
+    price_levels,
     swings,
     table,
     told_once,
@@ -120,7 +121,7 @@ def _broken(study: Study, found: Windows, first: int, lines: Lines, height: Floa
         end=found.at[rows, -1],
         confirmed=bars,
         swings=swings(found, rows, first),
-        levels=table([neckline, neckline - found.sign * height[rows], limit]),
+        levels=price_levels(neckline, neckline - found.sign * height[rows], limit),
         parts=table([*(part[rows] for part in parts), volume_part(study, bars)]),
     )
     return told_once(events)

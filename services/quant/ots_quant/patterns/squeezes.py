@@ -14,7 +14,7 @@ import talib
 from numpy.typing import NDArray
 
 from ots_quant.kernels import patterns as kernels
-from ots_quant.patterns.candidates import no_swings, table, volume_part
+from ots_quant.patterns.candidates import no_swings, price_levels, table, volume_part
 from ots_quant.patterns.model import Events
 from ots_quant.patterns.study import Detector, Study, shares
 
@@ -87,7 +87,7 @@ def squeeze_release(study: Study) -> Events:
         end=bar - 1,
         confirmed=bar,
         swings=no_swings(len(bar)),
-        levels=table([near, near + sign * (high - low), far]),
+        levels=price_levels(near, near + sign * (high - low), far),
         parts=table([tightness, shares((bar - first).astype(np.float64), _LONG_BARS), volume_part(study, bar)]),
     )
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
 from ots_quant.kernels import patterns as kernels
-from ots_quant.patterns.candidates import no_swings, table
+from ots_quant.patterns.candidates import no_swings, price_levels, table
 from ots_quant.patterns.model import Events
 from ots_quant.patterns.study import Detector, Study
 
@@ -82,7 +82,7 @@ def trend(study: Study, sign: int) -> Events:
         end=at,
         confirmed=at,
         swings=no_swings(len(at)),
-        levels=table([value, np.full(len(at), np.nan), value * np.exp(-2 * sign * found.spread[at])]),
+        levels=price_levels(value, None, value * np.exp(-2 * sign * found.spread[at])),
         parts=table([found.fit[at], 1 - p_value(found.t_value[at])]),
     )
 
