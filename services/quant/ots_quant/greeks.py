@@ -37,5 +37,6 @@ class Greeks(NamedTuple):
     @classmethod
     def empty(cls, shape: tuple[int, ...] | int) -> Greeks:
         """Arrays to be filled, such as for ``out=``: one block of memory, a row each."""
-        block = np.empty((len(cls._fields), *np.atleast_1d(np.asarray(shape, np.intp)).tolist()))
-        return cls(*block)
+        whole = (shape,) if isinstance(shape, int) else shape
+        block = np.empty((len(cls._fields), *whole))
+        return cls(*(block[i, ...] for i in range(len(cls._fields))))
