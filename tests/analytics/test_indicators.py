@@ -59,6 +59,25 @@ DAILY, DAILY_VOLUME = prices_of(2, len(DAYS))
 SPLIT_AT = midnight(SPLIT_DAY)
 
 
+def client_of(market, history_bars):
+    client = create_app(
+        AnalyticsSettings(
+            database_url=market.reader, accept_keys={"gateway": KEY}, log_level="ERROR", history_bars=history_bars
+        )
+    ).test_client()
+
+    def get(symbol, query, status=200):
+        token = sign_internal_token(
+            Caller("gateway", "u", "u", "viewer", "request-01"), "analytics", {"analytics": KEY}
+        )
+        path = f"/api/v1/analytics/indicators/{symbol}?{query}" if symbol else "/api/v1/analytics/indicators"
+        answer = client.get(path, headers={HEADER: token})
+        assert answer.status_code == status, answer.text
+        return answer.json
+
+    return get
+
+
 @pytest.fixture(scope="module")
 def ask(market, redis_server, tmp_path_factory):
     service = Ingestion(settings_for(market, redis_server, tmp_path_factory.mktemp("spool")))
@@ -80,22 +99,7 @@ def ask(market, redis_server, tmp_path_factory):
     split = {"kind": "split", "ex_date": SPLIT_DAY.isoformat(), "numerator": 4, "denominator": 1}
     stored = service.post("/corporate-actions", json={"symbol": "DAYS", "source": "test", "actions": [split]})
     assert stored.status_code == 201, stored.text
-    client = create_app(
-        AnalyticsSettings(
-            database_url=market.reader, accept_keys={"gateway": KEY}, log_level="ERROR", history_bars=1000
-        )
-    ).test_client()
-
-    def get(symbol, query, status=200):
-        token = sign_internal_token(
-            Caller("gateway", "u", "u", "viewer", "request-01"), "analytics", {"analytics": KEY}
-        )
-        path = f"/api/v1/analytics/indicators/{symbol}?{query}" if symbol else "/api/v1/analytics/indicators"
-        answer = client.get(path, headers={HEADER: token})
-        assert answer.status_code == status, answer.text
-        return answer.json
-
-    return get
+    return client_of(market, history_bars=1000)
 
 
 def all_of(ask, symbol, query):
@@ -290,3 +294,29 @@ def test_slots_count_from_the_opening_in_winter_and_summer(timeframe):
         inside = (starts + length > opened) & (starts < closed)
         np.testing.assert_array_equal(session, np.where(inside, index, -1))
         np.testing.assert_array_equal(slot[inside], np.arange(inside.sum()))
+
+
+def test_every_indicator_of_real_days_and_minutes(market, redis_server, tmp_path_factory, real_data):
+    """AAPL from 1998 to 2021 with its four splits, and a week of its minutes in 2019."""
+    service = Ingestion(settings_for(market, redis_server, tmp_path_factory.mktemp("spool")))
+    splits = [("2000-06-21", 2), ("2005-02-28", 2), ("2014-06-09", 7), ("2020-08-31", 4)]
+    with service.working():
+        service.imported((real_data / "EQUS.MINI/daily/AAPL.ohlcv-1d.dbn.zst").read_bytes())
+        service.imported((real_data / "EQUS.MINI/week-2019-02-11/ohlcv-1m.dbn.zst").read_bytes())
+    actions = [{"kind": "split", "ex_date": day, "numerator": n, "denominator": 1} for day, n in splits]
+    answer = service.post("/corporate-actions", json={"symbol": "AAPL", "source": "test", "actions": actions})
+    assert answer.status_code == 201
+    get = client_of(market, history_bars=20_000)
+    values, reasons = all_of(get, "AAPL", "timeframe=1d")
+    assert reasons == {}
+    assert all(np.isfinite(numbers(value)).all() for value in values.values())
+    # at the close of the last minute: all but what needs twenty sessions
+    values, reasons = all_of(get, "AAPL", "timeframe=1m")
+    assert set(reasons) == {"relative_volume"}
+    series = get("AAPL", "timeframe=1d&indicators=gap,close_to_close&series=5000")["series"]
+    gaps = np.array([x for x in series["gap"] if x is not None])
+    assert len(gaps) == 5000
+    assert gaps.min() > -0.2  # a split by seven is no gap of -86 %
+    assert np.nanmax(np.array(series["close_to_close"], float)) < 1.5
+    raw = get("AAPL", "timeframe=1d&indicators=gap&series=5000&adjusted=false")["series"]["gap"]
+    assert min(x for x in raw if x is not None) < -0.8
