@@ -104,6 +104,14 @@ def in_domain(spot: Values, strike: Values, years: Values, rate: Values, dividen
     return inside
 
 
+def _intrinsic_value(right: Values, forward: Values, discounted_strike: Values, x: Values) -> Values:
+    """max(right (F - K'), 0), with x = ln(F / K') where F and K' are so close that rounding them would show."""
+    difference = forward - discounted_strike
+    close = np.abs(x) < 1.0
+    np.multiply(discounted_strike, np.expm1(x, where=close, out=np.zeros_like(x)), out=difference, where=close)
+    return np.maximum(right * difference, 0.0)
+
+
 def mills_difference(z: Values, width: Values) -> Values:
     """M(z - width/2) - M(z + width/2) for a small width, by the first two terms of its Taylor series."""
     ratio = mills(z)
@@ -155,8 +163,7 @@ def _terms(contracts: Contracts) -> _Terms:
     narrow = deviation < NARROW
     if narrow.any():
         time_value = np.where(deviation > 0.0, weight * mills_difference(np.abs(standard), deviation), 0.0)
-        intrinsic = np.maximum(right * (forward - discounted_strike), 0.0)
-        np.copyto(price, intrinsic + time_value, where=narrow)
+        np.copyto(price, _intrinsic_value(right, forward, discounted_strike, x) + time_value, where=narrow)
     return _Terms(valid, carry, x, root_years, deviation, d1, d2, density, asset, cash, price)
 
 
