@@ -171,7 +171,8 @@ def _pairs(
     right: Values, strike: Values, bid: Values, ask: Values, of_contract: NDArray[np.intp], expirations: Values
 ) -> _Pairs:
     usable = two_sided(bid, ask) & np.isfinite(strike) & (strike > 0) & (of_contract >= 0)
-    spread = np.where(usable, ask - bid, np.nan)
+    bid, ask = np.where(usable, bid, np.nan), np.where(usable, ask, np.nan)
+    spread = ask - bid
     order = np.lexsort((spread, right, np.where(usable, strike, 0.0), of_contract))
     order = order[usable[order]]
     group, key, side = of_contract[order], np.round(strike[order], 6), right[order]

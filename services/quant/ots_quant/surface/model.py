@@ -76,8 +76,9 @@ class Surface:
     def forward_at(self, years: ArrayLike) -> Values:
         """Forward price: the logarithm linear in time from the spot now; beyond the last, its growth goes on."""
         time = numbers("years", years)
-        growth = np.log(self.forward / self.spot)
-        return self.spot * np.exp(self._linear_from_zero(time, growth))
+        growth = self._linear_from_zero(time, np.log(self.forward / self.spot))
+        with np.errstate(over="ignore"):  # growth that went on for centuries is infinite
+            return np.asarray(self.spot * np.exp(growth))
 
     def rate_at(self, years: ArrayLike) -> Values:
         """Continuously compounded rate to that time: rate * years is linear between expirations."""
@@ -195,6 +196,7 @@ class Surface:
         """Linear between (0, 0) and the expirations, the last slope going on; NaN without expirations or before now."""
         if self.years.size == 0:
             return np.full(time.shape, np.nan)
+        time = np.where(np.isfinite(time), time, np.nan)
         knots, levels = np.concatenate([[0.0], self.years]), np.concatenate([[0.0], values])
         inside = np.interp(time, knots, levels)
         slope = (levels[-1] - levels[-2]) / (knots[-1] - knots[-2])

@@ -23,6 +23,9 @@ BLEND_DEVIATIONS = 0.5
 """Both legs of a strike count within this many standard deviations of the forward."""
 
 _NEAREST = 5
+_LAST_SECOND = 1.0 / (365 * 86400)
+_LEAST_DEVIATION, _GREATEST_DEVIATION = 1e-6, 1e2
+_WIDEST = 1e3  # half-spread in volatility
 _NARROWEST = 0.2  # a half-spread counts as at least this share of its slice's median, so that no quote rules alone
 
 
@@ -33,13 +36,14 @@ class LeftOut(IntEnum):
     BAD_NUMBERS = 1
     """A strike, a time, a bid or an ask that is not finite or is negative; a strike of zero."""
     EXPIRED = 2
+    """Or within a second of it."""
     NO_FORWARD = 3
     ONE_SIDED = 4
     """No bid or no ask."""
     CROSSED = 5
     IN_THE_MONEY = 6
     NO_VOLATILITY = 7
-    """The mid lies outside the bounds within which an implied volatility exists."""
+    """The mid lies outside the bounds within which an implied volatility exists, or too near to them to tell one."""
 
 
 class Quotes(NamedTuple):
@@ -83,14 +87,13 @@ def points_of(quotes: Quotes, spot: float, american: bool) -> Points:
         share = _share_of_leg(quotes.right, k, np.append(near, np.nan)[expiration] * np.sqrt(quotes.years))
         inside = usable & ~outside & (share > 0)
         volatility = np.where(inside, _volatility(quotes, inside, spot, american), volatility)
+        theta = (near * np.sqrt(expirations)) ** 2
         half_spread = (quotes.ask - quotes.bid) / 2.0 / _vega(quotes, k, volatility)
         left_out[usable & ~outside & ~inside] = LeftOut.IN_THE_MONEY
-        left_out[(left_out == LeftOut.USED) & ~np.isfinite(half_spread)] = LeftOut.NO_VOLATILITY
+        left_out[(left_out == LeftOut.USED) & ~(half_spread < _WIDEST)] = LeftOut.NO_VOLATILITY
     used = left_out == LeftOut.USED
     half_spread = _at_least_a_share(np.where(used, half_spread, np.nan), expiration, expirations.size)
-    return Points(
-        k, volatility, half_spread, np.where(used, share, 0.0), left_out, expiration, expirations, near**2 * expirations
-    )
+    return Points(k, volatility, half_spread, np.where(used, share, 0.0), left_out, expiration, expirations, theta)
 
 
 def _unusable(quotes: Quotes) -> Codes:
@@ -101,7 +104,7 @@ def _unusable(quotes: Quotes) -> Codes:
     return np.select(
         [
             bad,
-            quotes.years <= 0,
+            quotes.years < _LAST_SECOND,
             ~(np.isfinite(quotes.forward) & (quotes.forward > 0) & np.isfinite(quotes.rate)),
             ~(quotes.bid > 0) | ~(quotes.ask > 0),
             ~two_sided(*sides),
@@ -136,6 +139,7 @@ def _share_of_leg(right: Values, k: Values, deviation: Values) -> Values:
 
 
 def _volatility(quotes: Quotes, wanted: NDArray[np.bool_], spot: float, american: bool) -> Values:
+    """NaN for what is not wanted, and for a deviation to expiration that no option has."""
     chosen = Quotes(*(values[wanted] for values in quotes))
     dividend_yield = chosen.rate - np.log(chosen.forward / spot) / chosen.years
     implied = american_options.implied_volatility if american else european.implied_volatility
@@ -149,7 +153,8 @@ def _volatility(quotes: Quotes, wanted: NDArray[np.bool_], spot: float, american
         chosen.rate,
         dividend_yield,
     )
-    return volatility
+    deviation = volatility * np.sqrt(quotes.years)
+    return np.where((deviation > _LEAST_DEVIATION) & (deviation < _GREATEST_DEVIATION), volatility, np.nan)
 
 
 def _vega(quotes: Quotes, k: Values, volatility: Values) -> Values:
