@@ -52,6 +52,13 @@ def service(market, redis_server, tmp_path_factory):
             symbols={"ZERO": 1},
         ),
         dbn_file(
+            Schema.OHLCV_1D,
+            [bar(midnight(FIRST) + i * DAY, (0, 0, 0, 0), 0, rtype=RType.OHLCV_1D) for i in range(3)],
+            day=FIRST,
+            days=400,
+            symbols={"NOPRICE": 1},
+        ),
+        dbn_file(
             Schema.OHLCV_1M,
             [bar(midnight(FIRST) + i * MINUTE, (c, c, c, c), 10) for i, c in enumerate(minutes.tolist())],
             day=FIRST,
@@ -170,6 +177,9 @@ def test_a_bar_without_prices_is_left_out_and_counted(ask):
     assert body["quality"]["bars"] == 61
     clean = ask("WALK", "days=3650&limit=5000&as_of=2022-03-04T00:00:00Z").json
     assert body["patterns"] == clean["patterns"]
+    nothing = ask("NOPRICE").json
+    assert (nothing["patterns"], nothing["levels"], nothing["trend"]) == ([], [], None)
+    assert nothing["quality"]["unusable"] == 3
 
 
 @pytest.mark.parametrize(
