@@ -3,6 +3,8 @@
 An element that the fast formulas do not cover (bad input, zero or very short time, zero or very low volatility) is left
 with a price or volatility of NaN: the caller gives those to the reference. Work is done in blocks that stay in the
 first-level cache. Results go into a block first: with nine output arrays LLVM gives up proving that none is an input.
+Inputs are sliced, not indexed by a sum: a sum might be negative and count from the end, so LLVM would ask whether the
+block lies where it then would read, and where malloc has put it there, take the slow loop with other roundings.
 """
 
 from __future__ import annotations
@@ -90,10 +92,12 @@ def price(
     block = np.empty(_BLOCK)
     for first in range(0, len(out), _BLOCK):
         size = min(_BLOCK, len(out) - first)
+        last = first + size
+        rights, spots, strikes, terms = right[first:last], spot[first:last], strike[first:last], years[first:last]
+        rates, yields, volatilities = rate[first:last], dividend_yield[first:last], volatility[first:last]
         for j in range(size):
-            i = first + j
-            block[j] = _terms(right[i], spot[i], strike[i], years[i], rate[i], dividend_yield[i], volatility[i])[0]
-        out[first : first + size] = block[:size]
+            block[j] = _terms(rights[j], spots[j], strikes[j], terms[j], rates[j], yields[j], volatilities[j])[0]
+        out[first:last] = block[:size]
 
 
 @kernel(types.void(*[READ] * 7, *[WRITE] * 9))
@@ -119,11 +123,13 @@ def greeks(
     block = np.empty((9, _BLOCK))
     for first in range(0, len(spot), _BLOCK):
         size = min(_BLOCK, len(spot) - first)
+        last = first + size
+        rights, spots, strikes, terms = right[first:last], spot[first:last], strike[first:last], years[first:last]
+        rates, yields, volatilities = rate[first:last], dividend_yield[first:last], volatility[first:last]
         for j in range(size):
-            i = first + j
-            t, s, q, r, v = years[i], spot[i], dividend_yield[i], rate[i], volatility[i]
+            t, s, q, r, v = terms[j], spots[j], yields[j], rates[j], volatilities[j]
             worth, probability, cash, carry, density, d1, d2, drift, root_years, deviation, per_both = _terms(
-                right[i], s, strike[i], t, r, q, v
+                rights[j], s, strikes[j], t, r, q, v
             )
             per_deviation = per_both * s
             per_volatility = root_years * per_deviation
@@ -141,7 +147,6 @@ def greeks(
             block[6, j] = -carried_density * d2 * per_volatility
             block[7, j] = q * delta_ - carried_density * per_deviation * turning
             block[8, j] = vega_ * d1 * d2 * per_volatility
-        last = first + size
         price[first:last] = block[0, :size]
         delta[first:last] = block[1, :size]
         gamma[first:last] = block[2, :size]
@@ -232,16 +237,18 @@ def implied_volatility(
     targets, regions, deviations, moves = block[5], block[6], block[7], block[8]
     for first in range(0, len(out), _BLOCK):
         size = min(_BLOCK, len(out) - first)
+        last = first + size
+        prices, rights, spots, strikes = price[first:last], right[first:last], spot[first:last], strike[first:last]
+        terms, rates, yields, found = years[first:last], rate[first:last], dividend_yield[first:last], out[first:last]
         for j in range(size):
-            i = first + j
-            s, k, t, r, q = spot[i], strike[i], years[i], rate[i], dividend_yield[i]
+            s, k, t, r, q = spots[j], strikes[j], terms[j], rates[j], yields[j]
             forward = s * _exp(-q * t)
             discounted_strike = k * _exp(-r * t)
-            intrinsic = max(right[i] * (forward - discounted_strike), 0.0)
-            bound = forward if right[i] > 0.0 else discounted_strike
+            intrinsic = max(rights[j] * (forward - discounted_strike), 0.0)
+            bound = forward if rights[j] > 0.0 else discounted_strike
             per_scale = 1.0 / (np.sqrt(forward) * np.sqrt(discounted_strike))
-            b = (price[i] - intrinsic) * per_scale
-            rest = (bound - price[i]) * per_scale
+            b = (prices[j] - intrinsic) * per_scale
+            rest = (bound - prices[j]) * per_scale
             covered = _quotable(s, k, t, r, q) & (min(b, rest) > _LEAST)
             xs[j] = abs(_log(s / k) + (r - q) * t) if covered else 0.0
             bs[j] = b if covered else 0.25
@@ -266,5 +273,5 @@ def implied_volatility(
             s = deviations[j]
             # an objective says nothing on the other side of the inflection, s = sqrt(2 x)
             side = (s * s - 2.0 * xs[j]) * (-1.0 if regions[j] < 0.0 else 1.0)
-            found = (abs(moves[j]) <= _CONVERGED * s) & (s >= NARROW) & (side >= -1e-9 * s * s)
-            out[first + j] = s * per_roots[j] if found else np.nan
+            solved = (abs(moves[j]) <= _CONVERGED * s) & (s >= NARROW) & (side >= -1e-9 * s * s)
+            found[j] = s * per_roots[j] if solved else np.nan
