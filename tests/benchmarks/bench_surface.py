@@ -1,6 +1,6 @@
 """A surface of 30 expirations x 200 strikes against scipy's least squares slice by slice.
 
-PYTHONPATH=services/quant python tests/benchmarks/bench_surface.py   prints the table; exit code 1 when a floor is missed
+PYTHONPATH=services/quant python tests/benchmarks/bench_surface.py  prints the table; exit code 1 when a floor is missed
 
 Both fit the five parameters of raw SVI to the same noisy volatilities. scipy is given the analytic Jacobian and a start
 from the data, which is the faster of its ways here. Ours is timed with all that makes a surface of it: independent

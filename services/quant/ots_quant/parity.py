@@ -62,6 +62,14 @@ class Reason(IntEnum):
     """No forward agrees with half of the pairs: stale quotes, a wrong rate, or contracts that are not one class."""
 
 
+class Carry(NamedTuple):
+    """What a pricing formula needs of an expiration, per contract."""
+
+    forward: Values
+    rate: Values
+    dividend_yield: Values
+
+
 class Forwards(NamedTuple):
     """One row per expiration, nearest first: arrays of shape (expirations,); NaN where `reason` says why.
 
@@ -90,8 +98,15 @@ class Forwards(NamedTuple):
     """Those with a weight in the estimate."""
     reason: NDArray[np.int64]
 
+    def carry_of(self, years: ArrayLike) -> Carry:
+        """Forward, rate and dividend yield of each contract's expiration; NaN where it has none."""
+        rows = self.rows_of(years)
+        return Carry(
+            *(np.append(values, np.nan)[rows] for values in (self.forward, self.rate, self.dividend_yield)),
+        )
+
     def rows_of(self, years: ArrayLike) -> NDArray[np.intp]:
-        """The row of each contract's expiration, -1 where it has none: ``forwards.rate[rows]``."""
+        """The row of each contract's expiration, -1 where it has none."""
         wanted = numbers("years", years)
         if self.years.size == 0:
             return np.full(wanted.shape, -1)

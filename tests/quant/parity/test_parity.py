@@ -246,6 +246,11 @@ def test_contracts_find_their_expiration(chain: Chain) -> None:
     found = european(chain)
     rows = found.rows_of(chain.years)
     np.testing.assert_array_equal(found.years[rows], chain.years)
+    carry = found.carry_of([[0.5, 0.3], [np.nan, 1.0]])
+    assert carry.forward.shape == (2, 2)
+    np.testing.assert_array_equal(carry.forward, [[found.forward[1], np.nan], [np.nan, found.forward[2]]])
+    np.testing.assert_array_equal(carry.rate, [[0.03, np.nan], [np.nan, 0.03]])
+    np.testing.assert_allclose(carry.dividend_yield, [[0.01, np.nan], [np.nan, 0.01]])
     assert list(found.rows_of([0.1, 0.3, np.nan, 99.0])) == [0, -1, -1, -1]
     assert list(implied_forwards([], [], [], [], [], SPOT, rate=0.0).rows_of([1.0])) == [-1]
 

@@ -22,6 +22,7 @@ Values = NDArray[np.float64]
 LEAST_STRIKES = 5
 """An expiration with fewer strikes borrows the shape of its smile; SVI has five parameters."""
 
+_TIGHTEST, _LOWEST = 1e-4, 0.2  # half-spread and volatility in a weight, at least, as shares of that near the money
 _BORROWED_POINTS = 9  # of the borrowed smile, together weighing as much as one contract
 
 
@@ -127,8 +128,10 @@ def _fit(points: Points, rows: _Rows) -> _Fitted:
     k, volatility = rows.padded(points.k), rows.padded(points.volatility)
     quoted = _quoted(k, used)
     theta = points.theta[rows.expirations]
-    half_spread = np.where(used, rows.padded(points.half_spread), 1.0)
-    per_variance = theta[:, None] / (2.0 * np.where(used, volatility, 1.0) * years[:, None] * half_spread)
+    # d(volatility)/dw, of a volatility that is not so far below the others that the line is no likeness
+    middle = np.sqrt(theta / years)[:, None]
+    half_spread = np.where(used, np.maximum(rows.padded(points.half_spread), _TIGHTEST * middle), 1.0)
+    per_variance = theta[:, None] / (2.0 * np.maximum(volatility, _LOWEST * middle) * years[:, None] * half_spread)
     targets = Targets(
         x=k / np.sqrt(theta)[:, None],
         v=volatility**2 * years[:, None] / theta[:, None],
@@ -182,7 +185,7 @@ def _lent(parameters: Values, lenders: Values, borrowers: Values) -> Values:
 
 
 def _with_borrowed(targets: Targets, thin: NDArray[np.bool_], parameters: Values) -> Targets:
-    """Targets with points of a given smile at the end of the rows that are ``thin``, scaled to the row's own quotes.
+    """Targets with points of a given smile among those of the rows that are ``thin``, scaled to the row's own quotes.
 
     Scaling by s in variance and sqrt(s) in moneyness keeps the shape: v(x) becomes s v(x / sqrt(s)).
     """
@@ -197,12 +200,14 @@ def _with_borrowed(targets: Targets, thin: NDArray[np.bool_], parameters: Values
     v = scale[:, None] * normal.values(parameters, x / np.sqrt(scale)[:, None])
     counts = np.maximum((weights > 0).sum(axis=1), 1)
     weight = np.where(thin, np.sqrt(total / counts / _BORROWED_POINTS), 0.0)
-    return Targets(
-        x=np.concatenate([targets.x, np.where(thin[:, None], x, 0.0)], axis=1),
-        v=np.concatenate([targets.v, np.where(thin[:, None], v, 0.0)], axis=1),
-        weight=np.concatenate([targets.weight, np.broadcast_to(weight[:, None], x.shape)], axis=1),
-        theta=targets.theta,
+    extended = (
+        np.concatenate([targets.x, np.where(thin[:, None], x, 0.0)], axis=1),
+        np.concatenate([targets.v, np.where(thin[:, None], v, 0.0)], axis=1),
+        np.concatenate([targets.weight, np.broadcast_to(weight[:, None], x.shape)], axis=1),
     )
+    order = np.argsort(np.where(extended[2] > 0, extended[0], np.inf), axis=1, kind="stable")
+    x, v, weights = (np.take_along_axis(values, order, axis=1) for values in extended)
+    return Targets(x, v, weights, targets.theta)
 
 
 def _certified(fitted: _Fitted, points: Points, rows: _Rows) -> Certificate:

@@ -109,12 +109,11 @@ class _System:
 
 def _descend(parameters: Values, targets: Targets, constraints: _Constraints, penalty: float) -> Values:
     damping = 1e-3
+    low, high = normal.bounds(targets.theta)
     here = _system(parameters, targets, constraints, penalty)
     for _ in range(_STEPS):
-        matrix, diagonal = here.matrix, np.diagonal(here.matrix)
-        ridge = damping * diagonal + 1e-12 * diagonal.max() + 1e-300
-        step = np.linalg.solve(matrix + np.diag(ridge), -here.gradient.reshape(-1)).reshape(parameters.shape)
-        moved = normal.bounded(parameters + step, targets.theta)
+        held = ((parameters <= low) & (here.gradient > 0)) | ((parameters >= high) & (here.gradient < 0))
+        moved = np.clip(parameters + _step(here, held.reshape(-1), damping), low, high)
         there = _system(moved, targets, constraints, penalty)
         if there.cost <= here.cost:
             gain = here.cost - there.cost
@@ -126,6 +125,17 @@ def _descend(parameters: Values, targets: Targets, constraints: _Constraints, pe
             if damping > 1e9:
                 break
     return parameters
+
+
+def _step(system: _System, held: NDArray[np.bool_], damping: float) -> Values:
+    """Solution of (H + damping diag H) step = -gradient, without the parameters that are held at their bounds."""
+    free = ~held
+    matrix = system.matrix[np.ix_(free, free)]
+    diagonal = np.diagonal(matrix)
+    ridge = damping * diagonal + 1e-12 * diagonal.max(initial=0.0) + 1e-300
+    step = np.zeros(held.size)
+    step[free] = np.linalg.solve(matrix + np.diag(ridge), -system.gradient.reshape(-1)[free])
+    return step.reshape(system.gradient.shape)
 
 
 def _system(parameters: Values, targets: Targets, constraints: _Constraints, penalty: float) -> _System:
