@@ -40,6 +40,7 @@ Mask = NDArray[np.bool_]
 
 _LEAST_VOLATILITY = 2.0**kernels.FIRST_OCTAVE  # below it the price is the limit to 1e-6 of the spot
 _MOST_VOLATILITY = 1000.0
+_CALM = 0.01
 _MOST_RATE = 10.0
 _RATE_BUMP = 1e-3
 _MOST_TREE_VOLATILITY, _TREE_STEPS = 10.0, 45
@@ -111,7 +112,8 @@ def greeks(
     Price, delta, gamma and vega are derivatives of the formula itself, theta and charm follow from the equation that it
     solves; vanna and vomma are central differences over 1 % of the volatility, rho over 10 basis points.
     A contract that is better exercised at once has the derivatives of its intrinsic value: delta +1 or -1, else 0. At
-    volatility 0 only price and delta exist, the rest is NaN; at years 0 see `european.greeks`.
+    volatility 0 only price and delta exist, the rest is NaN; at years 0 see `european.greeks`. Within a hundredth of a
+    standard deviation of the exercise boundary, where they jump, vanna, charm and vomma are rough.
 
     Arguments as `price`. Raises ValueError naming an argument that cannot be used.
     """
@@ -238,6 +240,10 @@ def _price(terms: Terms, dividends: CashDividends) -> Values:
     value[routes.european] = european.price(*terms.where(routes.european))
     value[routes.certain] = _without_volatility(terms.where(routes.certain), dividends)[0]
     value[routes.boundary] = _boundary_price(terms.where(routes.boundary))
+    # next to no volatility the premium's integrand is a step that no quadrature hits: but waiting for the best moment
+    # that is known today is worth that much at any volatility
+    calm = routes.boundary & (terms.volatility < _CALM)
+    value[calm] = np.maximum(value[calm], _without_volatility(terms.where(calm), dividends)[0])
     tree = routes.tree | (routes.boundary & np.isnan(value))  # also where the boundary was not found
     value[tree] = american_tree.price(terms.where(tree), dividends)
     return value

@@ -45,6 +45,7 @@ _COARSE_TOLERANCE, _TOLERANCE, _MOST_SWEEPS = 1e-4, 1e-8, 60
 # above this r sqrt(T) / volatility the iteration A, else the more exact, may diverge
 _SYSTEM_B_FROM = 0.8
 _MOST_STEPS, _STEP_TOLERANCE = 100, 1e-10
+_CLOSE, _CLOSEST = 0.3, 1e-4  # distances from the boundary, in standard deviations until expiration
 _SOLVED = 1e-6  # a boundary whose last sweep changed more is not used
 _LN2 = math.log(2.0)
 _READ_CUBE = types.Array(types.float64, 3, "C", readonly=True)
@@ -85,6 +86,7 @@ _TO_COARSE, _TO_FINE = (
     for a in (_COARSE, _FINE)
 )
 _TO_PREMIUM = np.ascontiguousarray(_chebyshev_lagrange(2.0 * _PREMIUM[1] - 1.0).T)  # (node, point)
+_UNIT = np.array(np.polynomial.legendre.leggauss(PREMIUM_POINTS)) / 2.0  # points and weights on (-1/2, 1/2)
 _LANE_NODE = np.cos((2 * np.arange(LANES) + 1) * np.pi / (2 * LANES))
 _LANE_TRANSFORM = _lane_transform()
 
@@ -271,6 +273,8 @@ class _Points(NamedTuple):
     ds: Any
     term: Any
     term_vega: Any
+    h_node: Any  # at the nodes: s^2, and half its derivative to volatility
+    dh_node: Any
 
 
 @inline
@@ -284,6 +288,8 @@ def _new_points() -> _Points:
         np.empty(PREMIUM_POINTS),
         np.empty(PREMIUM_POINTS),
         np.empty(PREMIUM_POINTS),
+        np.empty(NODES + 1),
+        np.empty(NODES + 1),
     )
 
 
@@ -301,22 +307,25 @@ def _prepare(years: float, rate: float, dividend_yield: float, points: Any) -> N
 
 @inline
 def _interpolate(volatility: float, octave: int, panel: Any, points: Any) -> float:
-    """Fill s and ds/dvolatility at the points; returns s at the whole time to expiration."""
+    """Fill s and ds/dvolatility at the nodes and at the points; returns s at the whole time to expiration."""
     x = 2.0 * (math.log(volatility) / _LN2 - octave) - 1.0
     slope = 2.0 / (_LN2 * volatility)
-    s_node, ds_node = np.zeros(NODES + 1), np.zeros(NODES + 1)
+    h, dh = points.h_node, points.dh_node
+    for node in range(NODES + 1):
+        h[node] = 0.0
+        dh[node] = 0.0
     t_k, t_before, dt_k, dt_before = 1.0, x, 0.0, 1.0  # T_0 and T_-1 = T_1
     for k in range(LANES):
         for node in range(NODES + 1):
-            s_node[node] += t_k * panel[k, node]
-            ds_node[node] += dt_k * slope * panel[k, node]
+            h[node] += t_k * panel[k, node]
+            dh[node] += dt_k * slope * panel[k, node]
         t_k, t_before, dt_k, dt_before = 2.0 * x * t_k - t_before, t_k, 2.0 * t_k + 2.0 * x * dt_k - dt_before, dt_k
-    s_end: float = s_node[NODES]
-    for node in range(NODES + 1):
-        ds_node[node] *= s_node[node]
-        s_node[node] *= s_node[node]
-    _interpolate_row(_TO_PREMIUM, s_node, PREMIUM_POINTS, points.s, 0)
-    _interpolate_row(_TO_PREMIUM, ds_node, PREMIUM_POINTS, points.ds, 0)
+    s_end: float = h[NODES]
+    for node in range(NODES + 1):  # from s to h = s^2, of which s ds is half the derivative
+        dh[node] *= h[node]
+        h[node] *= h[node]
+    _interpolate_row(_TO_PREMIUM, h, PREMIUM_POINTS, points.s, 0)
+    _interpolate_row(_TO_PREMIUM, dh, PREMIUM_POINTS, points.ds, 0)
     for k in range(PREMIUM_POINTS):
         s = math.sqrt(max(points.s[k], 1e-12))  # next to expiration rounding may leave less than nothing
         points.s[k] = s
@@ -407,7 +416,7 @@ def price(
                 out[i] = math.nan
                 continue
             s = _interpolate(volatility[i], at + FIRST_OCTAVE, panels[at], points)
-            out[i] = strike[i] - spot[i]
+            out[i] = max(strike[i] - spot[i], 0.0)
             if math.log(spot[i] / strike[i]) > ln_x - s:
                 value, _ = _value(spot[i], strike[i], t, r, q, volatility[i], ln_x, points)
                 out[i] = max(value, out[i])
@@ -459,17 +468,10 @@ def implied_volatility(
 
 
 @inline
-def _curvature(
-    spot: float,
-    strike: float,
-    years: float,
-    rate: float,
-    dividend_yield: float,
-    volatility: float,
-    ln_x: float,
-    points: Any,
+def _premium_curvature(
+    spot: float, strike: float, rate: float, dividend_yield: float, volatility: float, ln_x: float, points: Any
 ) -> tuple[float, float, float]:
-    """First three derivatives to the spot of a put that lives, from what `_prepare` and `_interpolate` filled.
+    """What points add to the first three derivatives to the spot, the second times S^2, the third times S^3 in part.
 
     With w = e^(-ru) phi(d2) du / (sigma sqrt(u)) at each point, G = w (r K - q B) and Q = w q B, the premium has
     E' = -sum(G) / S - sum(dividends Phi(-d1)), and the next two follow by d'' = 1 / (S sigma sqrt(u)).
@@ -491,14 +493,76 @@ def _curvature(
         first -= gain / spot + points.dividends[k] * _distribution(-em - spread)
         second += bent
         third += gain * a * a - a * em * bent
+    return first, second, third
+
+
+@inline
+def _stretch(
+    low: float, high: float, years: float, rate: float, dividend_yield: float, nodes: Any, points: Any
+) -> None:
+    """Points on a stretch of the angle, with the boundary interpolated to them from the nodes of another table."""
+    for k in range(PREMIUM_POINTS):
+        angle = low + (high - low) * (_UNIT[0, k] + 0.5)
+        sine, cosine = math.sin(angle), math.cos(angle)
+        root_u = math.sqrt(years) * sine
+        du = 2.0 * years * sine * cosine * (high - low) * _UNIT[1, k]
+        points.root_u[k] = root_u
+        points.inverse_root_u[k] = 1.0 / root_u
+        points.interest[k] = du * math.exp(-rate * root_u * root_u)
+        points.dividends[k] = du * dividend_yield * math.exp(-dividend_yield * root_u * root_u)
+        total, h, sign = 0.0, 0.0, 1.0
+        for node in range(NODES + 1):
+            apart = cosine - _ROOT_TIME[node]
+            weight = sign / (apart if abs(apart) > 1e-15 else 1e-15)
+            if node in (0, NODES):
+                weight *= 0.5
+            total += weight
+            h += weight * nodes.h_node[node]
+            sign = -sign
+        points.s[k] = math.sqrt(max(h / total, 1e-12))
+
+
+@inline
+def _curvature(
+    spot: float,
+    strike: float,
+    years: float,
+    rate: float,
+    dividend_yield: float,
+    volatility: float,
+    ln_x: float,
+    s_end: float,
+    points: Any,
+    close: Any,
+) -> tuple[float, float, float]:
+    """First three derivatives to the spot of a put that lives, from what `_prepare` and `_interpolate` filled.
+
+    Next to the boundary, at a distance D = ln(S / B), nearly all of gamma comes from around sqrt(u) = D / sigma: there
+    the integral is taken in three stretches that this time divides.
+    """
     root_t = math.sqrt(years)
     spread = volatility * root_t
-    dp = (x + drift * years) / spread + 0.5 * spread
+    distance = math.log(spot / strike) - ln_x + s_end
+    if distance > _CLOSE * spread:
+        first, second, third = _premium_curvature(spot, strike, rate, dividend_yield, volatility, ln_x, points)
+    else:
+        # nearer than the least that the stretches resolve the derivatives are those there
+        spot *= math.exp(max(_CLOSEST * spread - distance, 0.0))
+        turn = max(distance / spread, _CLOSEST)
+        first, second, third, low = 0.0, 0.0, 0.0, 0.0
+        for stretch in range(3):
+            high = 0.5 * math.pi
+            if stretch < 2:
+                high = min(turn * (5.0 if stretch == 0 else 50.0), 0.5 * (low + high))
+            _stretch(low, high, years, rate, dividend_yield, points, close)
+            one, two, three = _premium_curvature(spot, strike, rate, dividend_yield, volatility, ln_x, close)
+            first, second, third, low = first + one, second + two, third + three, high
+    dp = (math.log(spot / strike) + (rate - dividend_yield) * years) / spread + 0.5 * spread
     carried = math.exp(-dividend_yield * years)
     european = carried * _density(dp) / spread
     delta = first - carried * _distribution(-dp)
     gamma = (second + european * spot) / (spot * spot)
-    speed = (third - european * spot * dp / spread - european * spot) / spot**3 - 2.0 * second / spot**3
+    speed = (third - european * spot * (dp / spread + 1.0) - 2.0 * second) / spot**3
     return delta, gamma, speed
 
 
@@ -512,7 +576,7 @@ def derivatives(
     A put to be exercised at once has the derivatives of its intrinsic value; where no boundary was found all are NaN.
     """
     panels, residuals = np.empty((OCTAVES, LANES, NODES + 1)), np.empty(OCTAVES)
-    points = _new_points()
+    points, close = _new_points(), _new_points()
     for g in range(len(first) - 1):
         t, r, q = years[first[g]], rate[first[g]], dividend_yield[first[g]]
         ln_x = math.log(r / q) if q > r else 0.0
@@ -529,13 +593,15 @@ def derivatives(
             if math.log(spot[i] / strike[i]) <= ln_x - s:
                 continue
             value, out[4, i] = _value(spot[i], strike[i], t, r, q, volatility[i], ln_x, points)
-            out[0, i] = max(value, out[0, i])
-            out[1, i], out[2, i], out[3, i] = _curvature(spot[i], strike[i], t, r, q, volatility[i], ln_x, points)
+            out[0, i] = max(value, out[0, i], 0.0)
+            out[1, i], out[2, i], out[3, i] = _curvature(
+                spot[i], strike[i], t, r, q, volatility[i], ln_x, s, points, close
+            )
             width = 0.005 * volatility[i]
             for side in (-1.0, 1.0):
                 sigma = volatility[i] + side * width
-                _interpolate(sigma, at + FIRST_OCTAVE, panels[at], points)
+                s = _interpolate(sigma, at + FIRST_OCTAVE, panels[at], points)
                 _, vega = _value(spot[i], strike[i], t, r, q, sigma, ln_x, points)
-                delta, _, _ = _curvature(spot[i], strike[i], t, r, q, sigma, ln_x, points)
+                delta, _, _ = _curvature(spot[i], strike[i], t, r, q, sigma, ln_x, s, points, close)
                 out[5, i] += side * delta / (2.0 * width)
                 out[6, i] += side * vega / (2.0 * width)
