@@ -85,6 +85,23 @@ def test_memory_is_enough_for_the_last_value(indicator, seed):
     assert 0 <= first < len(bars.close) - 1
 
 
+@pytest.mark.parametrize("indicator", BOUNDED.values(), ids=BOUNDED)
+@given(data=st.data())
+@settings(max_examples=8, deadline=None)
+def test_memory_is_enough_for_all_parameters(indicator, data):
+    values = data.draw(parameters(indicator))
+    memory = indicator.memory(values)
+    # twice what it remembers, in sessions of one bar
+    count = 2 * memory.in_bars(1) + 10
+    bars = replace(
+        history(data.draw(st.integers(0, 2**32)), count), session=np.arange(count), slot=np.zeros(count, np.int64)
+    )
+    whole = indicator.compute(bars, values)
+    recent = indicator.compute(part(bars, -memory.in_bars(1), None, anchor=0), values)
+    for a, b in zip(whole, recent, strict=True):
+        assert b[-1] == pytest.approx(a[-1], rel=1e-9, abs=1e-9, nan_ok=True)
+
+
 @pytest.mark.parametrize(
     "indicator", [INDICATORS[name] for name in INDICATORS if name not in BOUNDED], ids=lambda i: i.name
 )
