@@ -237,15 +237,20 @@ def _routed(terms: Terms, dividends: CashDividends) -> _Routes:
 def _price(terms: Terms, dividends: CashDividends) -> Values:
     routes = _routed(terms, dividends)
     value = np.full(len(terms.spot), np.nan)
-    value[routes.european] = european.price(*terms.where(routes.european))
-    value[routes.certain] = _without_volatility(terms.where(routes.certain), dividends)[0]
-    value[routes.boundary] = _boundary_price(terms.where(routes.boundary))
+    if routes.european.any():
+        value[routes.european] = european.price(*terms.where(routes.european))
+    if routes.certain.any():
+        value[routes.certain] = _without_volatility(terms.where(routes.certain), dividends)[0]
+    if routes.boundary.any():
+        value[routes.boundary] = _boundary_price(terms.where(routes.boundary))
     # next to no volatility the premium's integrand is a step that no quadrature hits: but waiting for the best moment
     # that is known today is worth that much at any volatility
     calm = routes.boundary & (terms.volatility < _CALM)
-    value[calm] = np.maximum(value[calm], _without_volatility(terms.where(calm), dividends)[0])
+    if calm.any():
+        value[calm] = np.maximum(value[calm], _without_volatility(terms.where(calm), dividends)[0])
     tree = routes.tree | (routes.boundary & np.isnan(value))  # also where the boundary was not found
-    value[tree] = american_tree.price(terms.where(tree), dividends)
+    if tree.any():
+        value[tree] = american_tree.price(terms.where(tree), dividends)
     return value
 
 
@@ -254,13 +259,17 @@ def _greeks(terms: Terms, dividends: CashDividends) -> Values:
     routes = _routed(terms, dividends)
     table = np.full((len(Greeks._fields), len(terms.spot)), np.nan)
     expired = routes.certain & (terms.years == 0.0)
-    for mask in (routes.european, expired):
-        table[:, mask] = european.greeks(*terms.where(mask))
+    as_european = routes.european | expired
+    if as_european.any():
+        table[:, as_european] = european.greeks(*terms.where(as_european))
     still = routes.certain & ~expired
-    table[:2, still] = _without_volatility(terms.where(still), dividends)
-    table[:, routes.boundary] = _boundary_greeks(terms.where(routes.boundary))
+    if still.any():
+        table[:2, still] = _without_volatility(terms.where(still), dividends)
+    if routes.boundary.any():
+        table[:, routes.boundary] = _boundary_greeks(terms.where(routes.boundary))
     tree = routes.tree | (routes.boundary & np.isnan(table[0]))
-    table[:, tree] = american_tree.greeks(terms.where(tree), dividends)
+    if tree.any():
+        table[:, tree] = american_tree.greeks(terms.where(tree), dividends)
     return table
 
 
@@ -379,11 +388,14 @@ def _implied_volatility(target: Values, terms: Terms, dividends: CashDividends) 
     exists = _reasons(target, terms, dividends) == NoVolatility.HAS_ONE
     volatility = np.full(len(target), np.nan)
     mask = exists & routes.european
-    volatility[mask] = european.implied_volatility(target[mask], *terms.where(mask)[:-1])
+    if mask.any():
+        volatility[mask] = european.implied_volatility(target[mask], *terms.where(mask)[:6])
     mask = exists & routes.boundary
-    volatility[mask] = _boundary_volatility(target[mask], terms.where(mask))
+    if mask.any():
+        volatility[mask] = _boundary_volatility(target[mask], terms.where(mask))
     mask = exists & (routes.tree | (routes.boundary & np.isnan(volatility)))
-    volatility[mask] = _tree_volatility(target[mask], terms.where(mask), dividends)
+    if mask.any():
+        volatility[mask] = _tree_volatility(target[mask], terms.where(mask), dividends)
     return volatility
 
 

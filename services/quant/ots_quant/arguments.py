@@ -37,14 +37,21 @@ def broadcast(named: Mapping[str, ArrayLike]) -> Broadcast:
     arrays = {name: numbers(name, value) for name, value in named.items()}
     shape: tuple[int, ...] = ()
     for name, array in arrays.items():
+        if array.shape in ((), shape):
+            continue
         try:
             shape = np.broadcast_shapes(shape, array.shape)
         except ValueError:
             raise ValueError(f"{name} has shape {array.shape}, which does not go with {shape} before it") from None
     if "right" in arrays and not (np.abs(arrays["right"]) == 1.0).all():
         raise ValueError("right must be +1 (call) or -1 (put) everywhere")
-    vectors = tuple(np.ascontiguousarray(np.broadcast_to(array, shape)).reshape(-1) for array in arrays.values())
-    return Broadcast(vectors, shape)
+    return Broadcast(tuple(_vector(array, shape) for array in arrays.values()), shape)
+
+
+def _vector(array: Values, shape: tuple[int, ...]) -> Values:
+    if array.shape != shape:
+        array = np.full(shape, array) if array.size == 1 else np.broadcast_to(array, shape)
+    return np.ascontiguousarray(array).reshape(-1)
 
 
 def option_arguments(
