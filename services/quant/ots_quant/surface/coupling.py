@@ -26,6 +26,7 @@ _PENALTIES = 10.0 ** np.arange(3, 11)
 _OUTSIDE = 0.1  # share of the penalty where nothing is quoted
 _STEPS = 30
 _CONVERGED = 1e-4
+_LIFT_MARGIN = 1e-6
 _MARGIN = 1e-3  # of g, and of total variance: a hinge squared stops just short of its edge, which is here
 
 
@@ -51,10 +52,24 @@ def without_arbitrage(parameters: Values, targets: Targets, trust: Values, years
     for penalty in _PENALTIES:
         found = scan(normal.raw(parameters, targets.theta), years, quoted, inside=121, outside=41)
         if found.failing == 0:
-            break
+            return parameters
         constraints = _constraints(parameters, targets.theta, quoted)
         parameters = _descend(parameters, weighted, constraints, float(penalty))
-    return parameters
+    return _lifted(parameters, targets.theta, quoted)
+
+
+def _lifted(parameters: Values, theta: Values, quoted: Range) -> Values:
+    """Each slice raised as a whole to where it is above the one before: what is left where quotes are nonsense."""
+    lifted = parameters.copy()
+    for row in range(1, theta.size):
+        pair = slice(row - 1, row + 1)
+        both = normal.raw(lifted[pair], theta[pair])
+        k = pair_grid(Range(*(end[pair] for end in quoted)), both, inside=401, outside=101).k
+        w = total_variance(both, np.repeat(k, 2, axis=0)).w
+        fall = float((w[0] * (1.0 + _LIFT_MARGIN) - w[1]).max())
+        if fall > 0:
+            lifted[row, normal.LEAST] = np.log(np.exp(lifted[row, normal.LEAST]) + fall / theta[row])
+    return normal.bounded(lifted, theta)
 
 
 def _constraints(parameters: Values, theta: Values, quoted: Range) -> _Constraints:
