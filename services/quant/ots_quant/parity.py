@@ -59,7 +59,7 @@ class Reason(IntEnum):
     NO_RATE = 3
     """The rate given is not a number, or none was given and no expiration identifies one."""
     PAIRS_DISAGREE = 4
-    """No forward agrees with half of the pairs: stale quotes, a wrong rate, or contracts that are not one class."""
+    """No positive forward agrees with half of the pairs: stale quotes, a wrong rate, contracts not of one class."""
 
 
 class Carry(NamedTuple):
@@ -450,8 +450,12 @@ def _result(pairs: _Pairs, premium: Values, spot: float, rates: _Rates, fit: _Fi
     middle = pairs.strike + (pairs.synthetic + premium) * growth
     consensus = _consensus(middle - pairs.half * growth, middle + pairs.half * growth)
     quoted = np.isfinite(pairs.synthetic).sum(axis=1)
+    margin = np.nan_to_num(_NORMAL_95 * fit.level_error)  # one pair alone has its executable interval only
+    estimate = np.clip(spot + fit.level, consensus.low, consensus.high)
+    low, high = np.minimum(consensus.low, estimate - margin), np.maximum(consensus.high, estimate + margin)
+    agreed = (2 * consensus.agreeing >= quoted) & (estimate > 0) & np.isfinite(estimate + low + high)
     reason = np.select(
-        [pairs.years <= 0, quoted == 0, ~np.isfinite(rates.rate), 2 * consensus.agreeing < quoted],
+        [pairs.years <= 0, quoted == 0, ~np.isfinite(rates.rate), ~agreed],
         [Reason.EXPIRED, Reason.NO_PAIRS, Reason.NO_RATE, Reason.PAIRS_DISAGREE],
         Reason.NONE,
     )
@@ -459,9 +463,6 @@ def _result(pairs: _Pairs, premium: Values, spot: float, rates: _Rates, fit: _Fi
     def where_known(values: Values) -> Values:
         return np.where(reason == Reason.NONE, values, np.nan)
 
-    margin = np.nan_to_num(_NORMAL_95 * fit.level_error)  # one pair alone has its executable interval only
-    estimate = np.clip(spot + fit.level, consensus.low, consensus.high)
-    low, high = np.minimum(consensus.low, estimate - margin), np.maximum(consensus.high, estimate + margin)
     return Forwards(
         years=pairs.years,
         forward=where_known(estimate),

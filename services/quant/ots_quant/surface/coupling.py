@@ -22,7 +22,7 @@ from ots_quant.surface.slices import Slices, Variance, butterfly, total_variance
 Values = NDArray[np.float64]
 Rows = NDArray[np.intp]
 
-_PENALTIES = 10.0 ** np.arange(3, 11)
+_PENALTIES = 10.0 ** np.arange(3, 14)
 _OUTSIDE = 0.1  # share of the penalty where nothing is quoted
 _STEPS = 30
 _CONVERGED = 1e-4
