@@ -145,10 +145,12 @@ def _terms(contracts: Contracts) -> _Terms:
     carry = np.exp(-dividend_yield * years)
     forward = spot * carry
     discounted_strike = strike * np.exp(-rate * years)
-    x = log_ratio(spot, strike)
-    x += (rate - dividend_yield) * years
     root_years = np.sqrt(years)
     deviation = volatility * root_years
+    narrow = deviation < NARROW
+    some_narrow = bool(narrow.any())
+    x = log_ratio(spot, strike) if some_narrow else np.log(spot / strike)
+    x += (rate - dividend_yield) * years
     standard = np.clip(x / deviation, -_FAR, _FAR)  # NaN for x = s = 0: there the derivatives do not exist
     half = 0.5 * deviation
     d1, d2 = standard + half, standard - half
@@ -160,8 +162,7 @@ def _terms(contracts: Contracts) -> _Terms:
     asset = right * np.where(right * d1 < 0.0, asset_tail, forward - asset_tail)
     cash = right * np.where(right * d2 < 0.0, cash_tail, discounted_strike - cash_tail)
     price = asset - cash
-    narrow = deviation < NARROW
-    if narrow.any():
+    if some_narrow:
         time_value = np.where(deviation > 0.0, weight * mills_difference(np.abs(standard), deviation), 0.0)
         np.copyto(price, _intrinsic_value(right, forward, discounted_strike, x) + time_value, where=narrow)
     return _Terms(valid, carry, x, root_years, deviation, d1, d2, density, asset, cash, price)
