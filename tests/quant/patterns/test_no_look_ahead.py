@@ -48,7 +48,14 @@ def holds(bars, cut, detectors):
 @settings(max_examples=12, deadline=None)
 @given(bars=walks, share=st.floats(0, 1))
 def test_appending_bars_changes_nothing(name, bars, share):
-    assert holds(bars, round(share * len(bars)), [DETECTORS[name]])
+    detectors = [DETECTORS[name]]
+    assert holds(bars, round(share * len(bars)), detectors)
+    events = scan(bars, detectors).events()
+    if events:
+        # told at the very bar that confirms it, and not at the bar before
+        confirmed = events[int(share * (len(events) - 1))].confirmed
+        assert holds(bars, confirmed + 1, detectors)
+        assert holds(bars, confirmed, detectors)
 
 
 @settings(max_examples=60, deadline=None)

@@ -7,7 +7,8 @@ import pytest
 import talib
 
 from ots_quant.patterns import DETECTORS, Study, current_levels, current_trend, price_bars, scan
-from ots_quant.patterns.candidates import MOST_BARS
+from ots_quant.patterns.candidates import MOST_BARS, windows
+from ots_quant.patterns.converging import find_shapes
 from pattern_series import first, random_walk
 
 SEEDS = range(8)
@@ -67,6 +68,34 @@ def test_the_levels_of_a_double_top():
     assert event[6:9] == pytest.approx((91.7, 91.7 - 8.6, 100.3))
     close = path(*FORMATIONS["double_top"]).close
     assert close[event.confirmed] < 91.7 <= close[event.confirmed - 1]
+
+
+def test_the_parts_of_a_double_tops_quality():
+    bars = path(*FORMATIONS["double_top"])
+    (event,) = found(bars, "double_top")
+    parts = dict(event.parts)
+    atr = Study(bars).atr[event.pivots[-1].confirmed]
+    assert parts == pytest.approx({"level": 1.0, "symmetry": 1.0, "height": min(8.6 / (6 * atr), 1.0), "volume": 0.5})
+    assert event.score == pytest.approx(sum(parts.values()) / 4)
+    uneven = path(80, (100, 20), (92, 10), (100.8, 20), (85, 15))
+    (event,) = found(uneven, "double_top")
+    parts = dict(event.parts)
+    assert parts["symmetry"] == pytest.approx(0.5)
+    assert parts["level"] == pytest.approx(1 - 0.8 / (0.2 * 9.0))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_candidate_opens_when_its_last_pivot_is_known(sign):
+    study = Study(random_walk(4, 2000))
+    for count in (4, 5, 6):
+        some = windows(study, count, sign)
+        assert len(some.opened) > 20
+        np.testing.assert_array_equal(some.opened, some.confirmed[:, -1])
+        assert (some.opened > some.at[:, -1]).any()
+        assert (np.diff(some.at, axis=1) >= 0).all()
+        assert (sign * np.diff(some.price, axis=1)[:, -1] * sign > 0).all()  # seen so that the last is a high
+    shapes = find_shapes(study)
+    np.testing.assert_array_equal(shapes.opened, shapes.confirmed.max(axis=1))
 
 
 def test_a_height_that_leads_below_zero_is_no_target():
@@ -270,6 +299,7 @@ def test_a_bull_flag_and_a_bear_flag():
     assert [p.price for p in event.pivots] == pytest.approx([99.5, 115.5])
     assert event.target - event.neckline == pytest.approx(16.0)
     assert event.invalidation == pytest.approx(111.5)
+    assert dict(event.parts)["shallowness"] == pytest.approx(1 - 4 / 16)
     (image,) = found(mirrored(path(*pole, wick=0.5)), "bear_flag")
     assert image[2:5] == event[2:5]
     deep = path(100, (100, 20), (115, 7), (104, 10), (122, 6), wick=0.5)
