@@ -2,7 +2,7 @@
 
 With a continuous dividend yield a price is the European one plus the premium of early exercise, an integral along the
 exercise boundary (Kim 1990), which is solved by the method of Andersen, Lake and Offengenden (2016) once for each
-(years, rate, dividend_yield) and octave of volatility: `ots_quant.kernels.american` says how. A call is the mirrored
+(years, rate, dividend_yield) and band of volatility: `ots_quant.kernels.american` says how. A call is the mirrored
 put: C(S, K, r, q) = P(K, S, q, r) (McDonald and Schroder 1998). So a chain, where many contracts share their
 expiration, costs a few microseconds a contract; contracts that share nothing cost a boundary each, fifty times that.
 
@@ -38,7 +38,7 @@ __all__ = ["CashDividends", "greeks", "implied_volatility", "price", "why_no_vol
 Values = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-_LEAST_VOLATILITY = 2.0**kernels.FIRST_OCTAVE  # below it the price is the limit to 1e-6 of the spot
+_LEAST_VOLATILITY = kernels.LEAST_VOLATILITY  # below it the price is the limit to 1e-6 of the spot
 _MOST_VOLATILITY = 1000.0
 _CALM = 0.01
 _MOST_RATE = 10.0

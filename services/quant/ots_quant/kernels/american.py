@@ -3,8 +3,8 @@
 The exercise boundary B(t) of a put, t before expiration, solves an integral equation that contracts quickly when
 iterated. Written as s(t) = ln(X / B(t)), X = K min(1, r/q) being the boundary at expiration, it does not depend on the
 strike, and as a function of ln(volatility) it is smooth. So for a group of contracts with one (years, rate, yield) it
-is solved at the eight Chebyshev nodes of each octave of volatility that the group needs ("a panel"), all eight at once
-in SIMD lanes, and interpolated. A contract then costs one quadrature of its early-exercise premium.
+is solved at the eight Chebyshev nodes of each band of volatility that the group needs (20 to 60 %, say), all eight at
+once in SIMD lanes, and interpolated. A contract then costs one quadrature of its early-exercise premium.
 
 Both integrals are taken over an angle: with u = t cos^2(a) the square-root singularities at both ends, of the diffusion
 as u -> t and of the boundary as u -> 0, become smooth, and Gauss-Legendre converges exponentially.
@@ -40,14 +40,17 @@ NODES = 10  # intervals between the nodes of the boundary in sqrt(time)
 # the pairs that a SIMD loop takes at once
 BOUNDARY_POINTS, COARSE_POINTS = 15, 7
 PREMIUM_POINTS = 24  # quadrature of the premium
-FIRST_OCTAVE, OCTAVES = -20, 30  # panels for volatilities from 2^-20 to 2^10
+# bands of volatility, each from its low end to three times that, with 0.2 and 0.6 among the ends
+BANDS, BAND_RATIO = 20, 3.0
+LEAST_VOLATILITY = 0.2 * BAND_RATIO**-12  # 4e-7
+MOST_VOLATILITY = LEAST_VOLATILITY * BAND_RATIO**BANDS  # 1300
 _COARSE_TOLERANCE, _TOLERANCE, _MOST_SWEEPS = 1e-4, 1e-8, 60
 # above this r sqrt(T) / volatility the iteration A, else the more exact, may diverge
 _SYSTEM_B_FROM = 0.8
 _MOST_STEPS, _STEP_TOLERANCE = 100, 1e-10
 _CLOSE, _CLOSEST = 0.3, 1e-4  # distances from the boundary, in standard deviations until expiration
 _SOLVED = 1e-6  # a boundary whose last sweep changed more is not used
-_LN2 = math.log(2.0)
+_LN_RATIO, _LN_LEAST = math.log(BAND_RATIO), math.log(LEAST_VOLATILITY)
 _READ_CUBE = types.Array(types.float64, 3, "C", readonly=True)
 
 
@@ -236,15 +239,15 @@ _solve_b = _solver(True)
 
 
 @kernel(FLOAT(FLOAT, FLOAT, FLOAT, INT, WRITE_TABLE))
-def _solve_panel(years: float, rate: float, dividend_yield: float, octave: int, panel: Any) -> float:
-    """Coefficients panel[k, node] of s in Chebyshev polynomials of ln(volatility) over an octave.
+def _solve_panel(years: float, rate: float, dividend_yield: float, band: int, panel: Any) -> float:
+    """Coefficients panel[k, node] of s in Chebyshev polynomials of ln(volatility) over a band.
 
     Returns the largest change of the last sweep: not below _SOLVED where there is no solution.
     """
     volatility = np.empty(LANES)
     s = np.empty((NODES + 2, LANES))
     for lane in range(LANES):
-        volatility[lane] = 2.0 ** (octave + 0.5 + 0.5 * _LANE_NODE[lane])
+        volatility[lane] = LEAST_VOLATILITY * BAND_RATIO ** (band + 0.5 + 0.5 * _LANE_NODE[lane])
     change = math.inf
     if rate * math.sqrt(years) < _SYSTEM_B_FROM * volatility[LANES - 1]:
         _first_guess(years, rate, dividend_yield, volatility, s)
@@ -306,10 +309,10 @@ def _prepare(years: float, rate: float, dividend_yield: float, points: Any) -> N
 
 
 @inline
-def _interpolate(volatility: float, octave: int, panel: Any, points: Any) -> float:
+def _interpolate(volatility: float, band: int, panel: Any, points: Any) -> float:
     """Fill s and ds/dvolatility at the nodes and at the points; returns s at the whole time to expiration."""
-    x = 2.0 * (math.log(volatility) / _LN2 - octave) - 1.0
-    slope = 2.0 / (_LN2 * volatility)
+    x = 2.0 * ((math.log(volatility) - _LN_LEAST) / _LN_RATIO - band) - 1.0
+    slope = 2.0 / (_LN_RATIO * volatility)
     h, dh = points.h_node, points.dh_node
     for node in range(NODES + 1):
         h[node] = 0.0
@@ -385,14 +388,13 @@ def _value(
 
 
 @inline
-def _panel_of(volatility: float, years: float, rate: float, dividend_yield: float, panels: Any, residuals: Any) -> int:
-    """The panel of a volatility, solved when it is the group's first; -1 where that has no solution."""
-    octave = min(max(math.floor(math.log(volatility) / _LN2), FIRST_OCTAVE), FIRST_OCTAVE + OCTAVES - 1)
-    at = octave - FIRST_OCTAVE
-    if residuals[at] < 0.0:
-        change = _solve_panel(years, rate, dividend_yield, octave, panels[at])
-        residuals[at] = change if change < math.inf else math.inf  # a NaN never means "not solved yet"
-    return at if residuals[at] < _SOLVED else -1
+def _band_of(volatility: float, years: float, rate: float, dividend_yield: float, panels: Any, residuals: Any) -> int:
+    """The band of a volatility, its panel solved when it is the group's first; -1 where that has no solution."""
+    band = min(max(math.floor((math.log(volatility) - _LN_LEAST) / _LN_RATIO), 0), BANDS - 1)
+    if residuals[band] < 0.0:
+        change = _solve_panel(years, rate, dividend_yield, band, panels[band])
+        residuals[band] = change if change < math.inf else math.inf  # a NaN never means "not solved yet"
+    return band if residuals[band] < _SOLVED else -1
 
 
 @kernel(types.void(READ, READ, READ, READ, READ, READ, READ_INTS, WRITE))
@@ -403,7 +405,7 @@ def price(
 
     Where no boundary was found the price is NaN.
     """
-    panels, residuals = np.empty((OCTAVES, LANES, NODES + 1)), np.empty(OCTAVES)
+    panels, residuals = np.empty((BANDS, LANES, NODES + 1)), np.empty(BANDS)
     points = _new_points()
     for g in range(len(first) - 1):
         t, r, q = years[first[g]], rate[first[g]], dividend_yield[first[g]]
@@ -411,11 +413,11 @@ def price(
         residuals[:] = -1.0
         _prepare(t, r, q, points)
         for i in range(first[g], first[g + 1]):
-            at = _panel_of(volatility[i], t, r, q, panels, residuals)
-            if at < 0:
+            band = _band_of(volatility[i], t, r, q, panels, residuals)
+            if band < 0:
                 out[i] = math.nan
                 continue
-            s = _interpolate(volatility[i], at + FIRST_OCTAVE, panels[at], points)
+            s = _interpolate(volatility[i], band, panels[band], points)
             out[i] = max(strike[i] - spot[i], 0.0)
             if math.log(spot[i] / strike[i]) > ln_x - s:
                 value, _ = _value(spot[i], strike[i], t, r, q, volatility[i], ln_x, points)
@@ -428,9 +430,9 @@ def implied_volatility(
 ) -> None:
     """Volatilities at which puts have their target prices, by Newton's steps from ``start`` kept inside a bracket.
 
-    The targets lie above the value of immediate exercise. NaN where no boundary or no volatility below 2^7 was found.
+    The targets lie above the value of immediate exercise. NaN where no boundary or no volatility was found.
     """
-    panels, residuals = np.empty((OCTAVES, LANES, NODES + 1)), np.empty(OCTAVES)
+    panels, residuals = np.empty((BANDS, LANES, NODES + 1)), np.empty(BANDS)
     points = _new_points()
     for g in range(len(first) - 1):
         t, r, q = years[first[g]], rate[first[g]], dividend_yield[first[g]]
@@ -439,13 +441,13 @@ def implied_volatility(
         _prepare(t, r, q, points)
         for i in range(first[g], first[g + 1]):
             x = math.log(spot[i] / strike[i])
-            low, high = 2.0**FIRST_OCTAVE, 2.0 ** (FIRST_OCTAVE + OCTAVES)
+            low, high = LEAST_VOLATILITY, MOST_VOLATILITY
             sigma, found = min(max(start[i], 2.0 * low), 0.5 * high), math.nan
             for _ in range(_MOST_STEPS):
-                at = _panel_of(sigma, t, r, q, panels, residuals)
-                if at < 0:
+                band = _band_of(sigma, t, r, q, panels, residuals)
+                if band < 0:
                     break
-                s = _interpolate(sigma, at + FIRST_OCTAVE, panels[at], points)
+                s = _interpolate(sigma, band, panels[band], points)
                 value, vega = strike[i] - spot[i], 0.0
                 if x > ln_x - s:
                     value, vega = _value(spot[i], strike[i], t, r, q, sigma, ln_x, points)
@@ -575,7 +577,7 @@ def derivatives(
     Vanna and vomma are central differences of delta and vega over 1 % of the volatility, inside one panel's polynomial.
     A put to be exercised at once has the derivatives of its intrinsic value; where no boundary was found all are NaN.
     """
-    panels, residuals = np.empty((OCTAVES, LANES, NODES + 1)), np.empty(OCTAVES)
+    panels, residuals = np.empty((BANDS, LANES, NODES + 1)), np.empty(BANDS)
     points, close = _new_points(), _new_points()
     for g in range(len(first) - 1):
         t, r, q = years[first[g]], rate[first[g]], dividend_yield[first[g]]
@@ -583,11 +585,11 @@ def derivatives(
         residuals[:] = -1.0
         _prepare(t, r, q, points)
         for i in range(first[g], first[g + 1]):
-            at = _panel_of(volatility[i], t, r, q, panels, residuals)
-            if at < 0:
+            band = _band_of(volatility[i], t, r, q, panels, residuals)
+            if band < 0:
                 out[:, i] = math.nan
                 continue
-            s = _interpolate(volatility[i], at + FIRST_OCTAVE, panels[at], points)
+            s = _interpolate(volatility[i], band, panels[band], points)
             out[:, i] = 0.0
             out[0, i], out[1, i] = strike[i] - spot[i], -1.0
             if math.log(spot[i] / strike[i]) <= ln_x - s:
@@ -600,7 +602,7 @@ def derivatives(
             width = 0.005 * volatility[i]
             for side in (-1.0, 1.0):
                 sigma = volatility[i] + side * width
-                s = _interpolate(sigma, at + FIRST_OCTAVE, panels[at], points)
+                s = _interpolate(sigma, band, panels[band], points)
                 _, vega = _value(spot[i], strike[i], t, r, q, sigma, ln_x, points)
                 delta, _, _ = _curvature(spot[i], strike[i], t, r, q, sigma, ln_x, s, points, close)
                 out[5, i] += side * delta / (2.0 * width)
