@@ -141,21 +141,20 @@ def regression(values: Floats, window: int, slope: Floats, fit: Floats, spread: 
             slope[t], fit[t], spread[t], t_value[t] = math.nan, math.nan, math.nan, math.nan
             continue
         first = t - window + 1
-        mean = 0.0
-        for j in range(window):
-            mean += values[first + j]
-        mean /= window
         step = (values[t] - values[first]) / steps
-        sum_xy, sum_yy, variance = -middle * (values[first] - mean), (values[first] - mean) ** 2, 0.0
+        total, sum_xy, sum_yy, variance = 0.0, 0.0, 0.0, 0.0
+        before = 0.0
         for j in range(1, window):
-            away = values[first + j] - mean
+            away = values[first + j] - values[first]  # from the first value: small numbers lose no digits
+            total += away
             sum_xy += (j - middle) * away
             sum_yy += away * away
-            off = values[first + j] - values[first + j - 1] - step
-            variance += off * off
+            variance += (away - before - step) * (away - before - step)
+            before = away
+        sum_yy = max(sum_yy - total * total / window, 0.0)
         variance /= steps - 1
         slope[t] = sum_xy / sum_xx
-        fit[t] = sum_xy * sum_xy / (sum_xx * sum_yy) if sum_yy > 0.0 else 0.0
+        fit[t] = min(sum_xy * sum_xy / (sum_xx * sum_yy), 1.0) if sum_yy > 0.0 else 0.0
         left = max(sum_yy - sum_xy * sum_xy / sum_xx, 0.0)
         spread[t] = math.sqrt(left / (window - 2))
         t_value[t] = step / math.sqrt(variance / steps) if variance > 0.0 else 0.0

@@ -105,9 +105,9 @@ def first_break(study: Study, opened: Ints, expires: Ints, lines: Lines, side: i
     sides, bars = np.empty(len(opened), np.int64), np.empty(len(opened), np.int64)
     kernels.resolve(study.bars.close, np.ascontiguousarray(opened), expires, *_contiguous(lines), sides, bars)
     rows = np.flatnonzero((sides != 0) & ((side == 0) | (sides == side)))
-    rows = rows[np.lexsort((rows, bars[rows]))]
-    latest = np.append(np.diff(bars[rows]) > 0, True)[: len(rows)]
-    rows = rows[latest]
+    rows = rows[np.argsort(bars[rows], kind="stable")]
+    at = bars[rows]
+    rows = np.concatenate([rows[:-1][at[1:] > at[:-1]], rows[-1:]])
     return Broken(rows, sides[rows], bars[rows])
 
 
@@ -116,6 +116,8 @@ def told_once(events: Events) -> Events:
 
     What is kept depends only on what was confirmed before it. ``events`` are in order of confirmation.
     """
+    if len(events) < 2:
+        return events
     kept: list[tuple[int, int, set[int]]] = []
     rows = zip(events.confirmed.tolist(), events.swings.at.tolist(), strict=True)
     for row, (confirmed, at) in enumerate(rows):

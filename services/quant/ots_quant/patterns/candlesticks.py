@@ -142,7 +142,7 @@ def find_candles(study: Study) -> _Candles:
     rows: list[tuple[Candle, str, Ints, Ints]] = []
     for entry in CANDLES if len(study.bars) else ():
         value = getattr(talib, entry.function)(*prices)
-        at = np.flatnonzero(value)
+        at = value.nonzero()[0]
         value = value[at]
         if entry.name in _CONFIRMED:
             later = np.abs(value) == _CONFIRMED_VALUE
