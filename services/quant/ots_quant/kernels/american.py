@@ -38,13 +38,13 @@ LANES = 8  # Chebyshev nodes of a panel, and float64 lanes of one solution
 NODES = 10  # intervals between the nodes of the boundary in sqrt(time)
 # quadrature of the integral equation, and of its first sweeps; with the strike's term as one point more, a multiple of
 # the pairs that a SIMD loop takes at once
-BOUNDARY_POINTS, COARSE_POINTS = 15, 7
+BOUNDARY_POINTS, COARSE_POINTS = 11, 3
 PREMIUM_POINTS = 24  # quadrature of the premium
 # bands of volatility, each from its low end to three times that, with 0.2 and 0.6 among the ends
 BANDS, BAND_RATIO = 20, 3.0
 LEAST_VOLATILITY = 0.2 * BAND_RATIO**-12  # 4e-7
 MOST_VOLATILITY = LEAST_VOLATILITY * BAND_RATIO**BANDS  # 1300
-_COARSE_TOLERANCE, _TOLERANCE, _MOST_SWEEPS = 1e-4, 1e-8, 60
+_COARSE_TOLERANCE, _TOLERANCE, _MOST_SWEEPS = 1e-3, 1e-7, 60
 # above this r sqrt(T) / volatility the iteration A, else the more exact, may diverge
 _SYSTEM_B_FROM = 0.8
 _MOST_STEPS, _STEP_TOLERANCE = 100, 1e-10
@@ -116,24 +116,24 @@ def _first_guess(years: float, rate: float, dividend_yield: float, volatility: A
 
 
 @inline
-def _interpolate_row(weights: Any, v: Any, count: int, into: Any, at: int) -> None:
-    """Values at the nodes to ``count`` points; written out, because a loop over nodes inside would not be SIMD code."""
+def _interpolate_row(weights: Any, v: Any, into: Any) -> None:
+    """Values at the nodes to some points; written out, because a loop over nodes inside would not be SIMD code."""
     v1, v2, v3, v4, v5, v6, v7, v8, v9, v10 = v[1], v[2], v[3], v[4], v[5], v[6], v[7], v[8], v[9], v[10]
-    for k in range(count):
+    for k in range(len(into)):
         low = weights[1, k] * v1 + weights[2, k] * v2 + weights[3, k] * v3 + weights[4, k] * v4 + weights[5, k] * v5
         high = weights[6, k] * v6 + weights[7, k] * v7 + weights[8, k] * v8 + weights[9, k] * v9 + weights[10, k] * v10
-        into[at + k] = low + high
+        into[k] = low + high
 
 
 @inline
-def _weighted_sum(weights: Any, first: int, values: Any, at: int, n: int) -> float:
-    """The sum of n products, n a multiple of 4, in four chains so that additions overlap."""
+def _weighted_sum(weights: Any, values: Any) -> float:
+    """The sum of products, their number a multiple of 4, in four chains so that additions overlap."""
     a, b, c, d = 0.0, 0.0, 0.0, 0.0
-    for k in range(0, n, 4):
-        a += weights[first + k] * values[at + k]
-        b += weights[first + k + 1] * values[at + k + 1]
-        c += weights[first + k + 2] * values[at + k + 2]
-        d += weights[first + k + 3] * values[at + k + 3]
+    for k in range(0, len(weights), 4):
+        a += weights[k] * values[k]
+        b += weights[k + 1] * values[k + 1]
+        c += weights[k + 2] * values[k + 2]
+        d += weights[k + 3] * values[k + 3]
     return (a + b) + (c + d)
 
 
@@ -162,7 +162,7 @@ def _solver(system_b: bool) -> Any:
         h, fresh = np.empty((LANES, NODES + 1)), np.empty((NODES + 1, LANES))
         gap, part_n, part_d, now = np.empty(pairs), np.empty(pairs), np.empty(pairs), np.empty(pairs)
         sigma, inverse, sine, cosecant = np.empty(pairs), np.empty(pairs), np.ones(pairs), np.ones(pairs)
-        weight_n, weight_d, ratio = np.empty((NODES + 1) * row), np.empty((NODES + 1) * row), np.empty(LANES)
+        weight_n, weight_d, ratio = np.empty((NODES + 1, row)), np.empty((NODES + 1, row)), np.empty(LANES)
         for lane in range(LANES):
             for k in range(row):
                 sigma[lane * row + k] = volatility[lane]
@@ -175,9 +175,9 @@ def _solver(system_b: bool) -> Any:
             for k in range(points):
                 u = t * angles[1, k] * angles[1, k]
                 scale = 2.0 * math.sqrt(t) * angles[1, k] * angles[2, k]
-                weight_n[i * row + k] = rate * math.exp(rate * u) * scale
-                weight_d[i * row + k] = dividend_yield * math.exp(dividend_yield * u) * scale
-            weight_n[i * row + points] = weight_d[i * row + points] = 1.0 / math.sqrt(t)
+                weight_n[i, k] = rate * math.exp(rate * u) * scale
+                weight_d[i, k] = dividend_yield * math.exp(dividend_yield * u) * scale
+            weight_n[i, points] = weight_d[i, points] = 1.0 / math.sqrt(t)
         change = math.inf
         for _ in range(_MOST_SWEEPS):
             for i in range(NODES + 1):
@@ -187,7 +187,7 @@ def _solver(system_b: bool) -> Any:
                 root_t = math.sqrt(years) * _ROOT_TIME[i]
                 inverse_root_t = 1.0 / root_t
                 for lane in range(LANES):
-                    _interpolate_row(to_points[i], h[lane], points, gap, lane * row)
+                    _interpolate_row(to_points[i], h[lane], gap[lane * row : lane * row + points])
                     gap[lane * row + points] = ln_x * ln_x
                     for k in range(row):
                         now[lane * row + k] = s[i, lane]
@@ -213,8 +213,9 @@ def _solver(system_b: bool) -> Any:
                         part_n[pair] = density_m
                         part_d[pair] = density_p + spread * inside_p
                 for lane in range(LANES):
-                    n = _weighted_sum(weight_n, i * row, part_n, lane * row, row)
-                    ratio[lane] = n / _weighted_sum(weight_d, i * row, part_d, lane * row, row)
+                    first, last = lane * row, (lane + 1) * row
+                    n = _weighted_sum(weight_n[i], part_n[first:last])
+                    ratio[lane] = n / _weighted_sum(weight_d[i], part_d[first:last])
                 for lane in range(LANES):
                     ratio[lane] = _log(ratio[lane])
                 for lane in range(LANES):
@@ -327,8 +328,8 @@ def _interpolate(volatility: float, band: int, panel: Any, points: Any) -> float
     for node in range(NODES + 1):  # from s to h = s^2, of which s ds is half the derivative
         dh[node] *= h[node]
         h[node] *= h[node]
-    _interpolate_row(_TO_PREMIUM, h, PREMIUM_POINTS, points.s, 0)
-    _interpolate_row(_TO_PREMIUM, dh, PREMIUM_POINTS, points.ds, 0)
+    _interpolate_row(_TO_PREMIUM, h, points.s)
+    _interpolate_row(_TO_PREMIUM, dh, points.ds)
     for k in range(PREMIUM_POINTS):
         s = math.sqrt(max(points.s[k], 1e-12))  # next to expiration rounding may leave less than nothing
         points.s[k] = s
