@@ -72,8 +72,7 @@ def _compile_cached(dispatcher: Any, signature: Any) -> None:
 
 @functools.cache
 def _inlined_sources() -> str:
-    """A digest of the code that kernels of other files inline, and of the options above."""
+    """A digest of all kernels' code, and of the options above: any may be part of any other's machine code."""
     here = Path(__file__).resolve().parent
-    return hashlib.sha256(
-        b"".join((here / name).read_bytes() for name in ("compiled.py", "kernels/special.py"))
-    ).hexdigest()
+    sources = [here / "compiled.py", *sorted((here / "kernels").glob("*.py"))]
+    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
