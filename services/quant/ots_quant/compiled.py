@@ -55,8 +55,13 @@ def kernel(signature: Any) -> Callable[[Compiled], Compiled]:
 
 
 def inline(function: Compiled) -> Compiled:
-    """Compile the decorated function into each kernel that calls it, so that the loop around it stays one loop."""
-    return cast("Compiled", numba.jit(inline="always", **_OPTIONS)(function))
+    """Compile the decorated function into each kernel that calls it, so that the loop around it stays one SIMD loop."""
+    return cast("Compiled", numba.jit(forceinline=True, **_OPTIONS)(function))
+
+
+def part(function: Compiled) -> Compiled:
+    """Compile the decorated function once for all kernels that call it: for what is too large to be in each."""
+    return cast("Compiled", numba.jit(**_OPTIONS)(function))
 
 
 def _compile_cached(dispatcher: Any, signature: Any) -> None:

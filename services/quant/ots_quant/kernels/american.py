@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import types
 
-from ots_quant.compiled import READ, READ_INTS, WRITE, WRITE_TABLE, inline, kernel
+from ots_quant.compiled import READ, READ_INTS, WRITE, WRITE_TABLE, inline, kernel, part
 from ots_quant.kernels import american_boundary as boundary
 from ots_quant.kernels import special
 
@@ -70,7 +70,7 @@ def _new_points() -> _Points:
     )
 
 
-@inline
+@part
 def _prepare(years: float, rate: float, dividend_yield: float, points: Any) -> None:
     """Fill what the premium's quadrature needs of a group, whatever the contract."""
     for k in range(PREMIUM_POINTS):
@@ -82,7 +82,7 @@ def _prepare(years: float, rate: float, dividend_yield: float, points: Any) -> N
         points.dividends[k] = du * dividend_yield * math.exp(-dividend_yield * root_u * root_u)
 
 
-@inline
+@part
 def _interpolate(volatility: float, band: int, panel: Any, points: Any) -> float:
     """Fill s and ds/dvolatility at the nodes and at the points; returns s at the whole time to expiration."""
     x = 2.0 * ((math.log(volatility) - _LN_LEAST) / _LN_RATIO - band) - 1.0
@@ -122,7 +122,7 @@ def _sum(row: Any) -> float:
     return (a + b) + (c + d)
 
 
-@inline
+@part
 def _value(
     spot: float,
     strike: float,
@@ -161,7 +161,7 @@ def _value(
     return european + _sum(points.term), discounted * _density(dm) * root_t + _sum(points.term_vega)
 
 
-@inline
+@part
 def _band_of(volatility: float, years: float, rate: float, dividend_yield: float, panels: Any, residuals: Any) -> int:
     """The band of a volatility, its panel solved when it is the group's first; -1 where that has no solution."""
     band = min(max(math.floor((math.log(volatility) - _LN_LEAST) / _LN_RATIO), 0), _BANDS - 1)
@@ -243,7 +243,7 @@ def implied_volatility(
             out[i] = found
 
 
-@inline
+@part
 def _premium_curvature(
     spot: float, strike: float, rate: float, dividend_yield: float, volatility: float, ln_x: float, points: Any
 ) -> tuple[float, float, float]:
@@ -272,7 +272,7 @@ def _premium_curvature(
     return first, second, third
 
 
-@inline
+@part
 def _stretch(
     low: float, high: float, years: float, rate: float, dividend_yield: float, nodes: Any, points: Any
 ) -> None:
@@ -298,7 +298,7 @@ def _stretch(
         points.s[k] = math.sqrt(max(h / total, 1e-12))
 
 
-@inline
+@part
 def _curvature(
     spot: float,
     strike: float,
