@@ -18,7 +18,7 @@ from ots_quant.kernels import european as kernels
 from quant.european.reference import extreme, usual
 
 SERVICES = Path(european.__file__).resolve().parents[1]
-SIZES = [1, 3, 255, 256, 257, 5_000]
+SIZES = [1, 3, 255, 256, 257, 5_000, european_numpy.BLOCK + 1]
 
 
 def scales(contracts: Contracts) -> Greeks:
