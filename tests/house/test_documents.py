@@ -21,6 +21,14 @@ def test_the_page_of_indicators_is_current():
     assert subprocess.run(command, cwd=ROOT, check=False).returncode == 0, "run docs/generate_indicators.py"
 
 
+def test_python_in_the_documents_runs():
+    blocks = [block for path in DOCUMENTS for block in re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL)]
+    assert blocks
+    for block in blocks:
+        result = subprocess.run([sys.executable, "-W", "error", "-c", block], capture_output=True, text=True, check=False)
+        assert result.returncode == 0, block + result.stderr
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)
 def test_links_lead_somewhere(document):
     for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", document.read_text()):

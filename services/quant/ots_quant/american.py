@@ -15,7 +15,8 @@ error below 1e-4 of the spot. It also prices cash dividends, by escrow: the spot
 that go ex before expiration diffuses, exercise is paid on the whole spot.
 
 Years are of 365 days; rates and yields continuously compounded; all arguments broadcast. An element whose number is bad
-(NaN, a spot or strike that is not positive, negative years or volatility, volatility of 1,000 or more) gives NaN;
+(NaN, a spot or strike that is not positive, negative years or volatility, a volatility of 1,000, a rate beyond 10, a
+strike e^100 spots away, or outside of the domain of `ots_quant.european`) gives NaN;
 arguments that are bad as a whole raise ValueError with their name.
 """
 
@@ -30,6 +31,7 @@ from ots_quant import american_tree, european
 from ots_quant.american_tree import CashDividends, Terms
 from ots_quant.arguments import broadcast, option_arguments, output
 from ots_quant.european import NoVolatility
+from ots_quant.european_numpy import in_domain
 from ots_quant.greeks import Greeks
 from ots_quant.kernels import american as kernels
 
@@ -42,6 +44,7 @@ _LEAST_VOLATILITY = kernels.LEAST_VOLATILITY  # below it the price is the limit 
 _MOST_VOLATILITY = 1000.0
 _CALM = 0.01
 _MOST_RATE = 10.0
+_MOST_LOG_MONEYNESS = 100.0
 _RATE_BUMP = 1e-3
 _MOST_TREE_VOLATILITY, _TREE_STEPS = 10.0, 45
 _NO_DIVIDENDS = american_tree.checked(None)
@@ -220,9 +223,11 @@ def _mirrored(terms: Terms) -> _Puts:
 
 
 def _routed(terms: Terms, dividends: CashDividends) -> _Routes:
-    good = np.isfinite(np.stack(terms)).all(axis=0) & (terms.spot > 0.0) & (terms.strike > 0.0)
-    good &= (terms.years >= 0.0) & (terms.volatility >= 0.0) & (terms.volatility < _MOST_VOLATILITY)
-    good &= (np.abs(terms.rate) <= _MOST_RATE) & (np.abs(terms.dividend_yield) <= _MOST_RATE)
+    with np.errstate(all="ignore"):  # bad numbers are not in the domain
+        good = in_domain(terms.spot, terms.strike, terms.years, terms.rate, terms.dividend_yield)
+        good &= (terms.volatility >= 0.0) & (terms.volatility < _MOST_VOLATILITY)
+        good &= np.abs(np.log(terms.spot / terms.strike)) <= _MOST_LOG_MONEYNESS
+        good &= (np.abs(terms.rate) <= _MOST_RATE) & (np.abs(terms.dividend_yield) <= _MOST_RATE)
     puts = _mirrored(terms)
     certain = good & ((terms.volatility < _LEAST_VOLATILITY) | (terms.years == 0.0))
     cash = american_tree.escrowed(terms, dividends) > 0.0
@@ -296,14 +301,22 @@ def _grouped(puts: _Puts) -> _Groups:
     return _Groups(ordered, order, first.astype(np.int64))
 
 
+def _scaled(terms: Terms) -> tuple[Values, Terms]:
+    """The strike of the (mirrored) put as the unit of money, so that no power of it overflows; and the contracts."""
+    unit = np.where(terms.right > 0.0, terms.spot, terms.strike)
+    return unit, terms._replace(spot=terms.spot / unit, strike=terms.strike / unit)
+
+
 def _boundary_price(terms: Terms) -> Values:
-    puts, order, first = groups = _grouped(_mirrored(terms))
+    unit, scaled = _scaled(terms)
+    puts, order, first = groups = _grouped(_mirrored(scaled))
     value = np.empty(len(order))
     kernels.price(*puts, first, value)
-    return groups.unsorted(value)
+    return np.maximum(unit * groups.unsorted(value), terms.right * (terms.spot - terms.strike))
 
 
-def _boundary_greeks(terms: Terms) -> Values:
+def _boundary_greeks(whole: Terms) -> Values:
+    unit, terms = _scaled(whole)
     puts, order, first = groups = _grouped(_mirrored(terms))
     table = np.empty((7, len(order)))
     kernels.derivatives(*puts, first, table)
@@ -326,7 +339,10 @@ def _boundary_greeks(terms: Terms) -> Values:
     rho = (above - below) / (2.0 * width)
     dead = [np.where(alive, values, 0.0) for values in (theta, rho, charm)]
     theta, rho, charm = (np.where(np.isnan(price), np.nan, values) for values in dead)
-    return np.stack((price, delta, gamma, theta, vega, rho, vanna, charm, vomma))
+    price = np.maximum(unit * price, whole.right * (whole.spot - whole.strike))
+    money = [values * unit for values in (theta, vega, rho, vomma)]
+    theta, vega, rho, vomma = money
+    return np.stack((price, delta, gamma / unit, theta, vega, rho, vanna, charm, vomma))
 
 
 def _without_volatility(terms: Terms, dividends: CashDividends) -> tuple[Values, Values]:
@@ -399,7 +415,9 @@ def _implied_volatility(target: Values, terms: Terms, dividends: CashDividends) 
     return volatility
 
 
-def _boundary_volatility(target: Values, terms: Terms) -> Values:
+def _boundary_volatility(price: Values, whole: Terms) -> Values:
+    unit, terms = _scaled(whole)
+    target = price / unit
     # as a European price the target implies more, since early exercise is worth something: Newton starts above
     start = european.implied_volatility(target, *terms[:6])
     puts, order, first = groups = _grouped(_mirrored(terms._replace(volatility=np.where(np.isnan(start), 1.0, start))))

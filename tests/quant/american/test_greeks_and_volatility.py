@@ -241,3 +241,21 @@ def test_threads_get_the_same_answers():
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         for result in pool.map(lambda _: american.price(**{**GOOD, "strike": strikes}), range(40)):
             np.testing.assert_array_equal(result, expected)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("right", [1, -1])
+@pytest.mark.parametrize("volatility", [1e-9, 1e-3, 0.2, 5.0, 900.0])
+@pytest.mark.parametrize("years", [1e-12, 0.5, 100.0])
+def test_the_absurd_overflows_nowhere(right, volatility, years):
+    scales = np.array([1e-300, 1e-150, 1e-10, 1.0, 100.0, 1e10, 1e150, 1e300])
+    spot, strike = np.meshgrid(scales, scales)
+    for rate, dividend_yield in ((0.05, 0.02), (0.0, 0.03), (-0.02, -0.05), (0.05, -0.02), (9.0, 9.0), (-0.3, 0.1)):
+        prices = american.price(right, spot, strike, years, rate, dividend_yield, volatility)
+        known = ~np.isnan(prices)
+        assert known.sum() >= 6
+        assert np.isfinite(prices[known]).all()
+        assert (prices[known] >= np.maximum(right * (spot - strike), 0.0)[known]).all()
+        greeks = american.greeks(right, spot, strike, years, rate, dividend_yield, volatility)
+        assert not any(np.isinf(column).any() for column in greeks)
+        american.implied_volatility(prices, right, spot, strike, years, rate, dividend_yield)
