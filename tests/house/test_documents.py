@@ -25,7 +25,8 @@ def test_python_in_the_documents_runs():
     blocks = [block for path in DOCUMENTS for block in re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL)]
     assert blocks
     for block in blocks:
-        result = subprocess.run([sys.executable, "-W", "error", "-c", block], capture_output=True, text=True, check=False)
+        command = [sys.executable, "-W", "error", "-c", block]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
         assert result.returncode == 0, block + result.stderr
 
 
