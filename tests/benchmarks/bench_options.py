@@ -1,17 +1,21 @@
-"""Options against their peers and against 60 digits: speed and accuracy.
+"""Options against their peers and against 60 digits, speed and accuracy: European, American and surface tables.
 
+python -m pip install --require-hashes --no-deps -r tests/benchmarks/requirements.txt    into a fresh environment
 PYTHONPATH=services/quant python tests/benchmarks/bench_options.py     prints the tables; exit code 1: a floor is missed
 
-The peers are in tests/benchmarks/requirements.txt; without one its rows say so. QuantLib and vollib take one contract a
-call, so they are timed on the first ones of each input only.
+Without a peer its rows say so. QuantLib and vollib take one contract a call, so they are timed on the first ones of
+each input only.
 """
 
 from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Callable
 
-import harness  # before numpy: it sets the number of threads
+import bench_american  # the benchmarks before numpy: harness sets the number of threads
+import bench_surface
+import harness
 import mpmath
 import numpy as np
 
@@ -214,27 +218,45 @@ def sixty_digits(contract: list[float]) -> tuple[list[mpmath.mpf], list[mpmath.m
         return values, sums, max(forward, discounted)
 
 
+def numpy_greeks(contracts: Contracts) -> Greeks:
+    """By the reference, which does the work where numba is missing."""
+    result = Greeks.empty(len(contracts.spot))
+    european_numpy.greeks(contracts, result)
+    return result
+
+
 def european_accuracy(report: harness.Report) -> None:
-    """Prices and derivatives against 60 digits, on chains and on wild contracts."""
+    """Prices and derivatives against 60 digits, on chains and on wild contracts, compiled and by numpy."""
     report.head(
-        f"European accuracy, {CHECKED:,} contracts against 60 digits", "contracts", "what", "largest error", "floor"
+        f"European accuracy, {CHECKED:,} contracts against 60 digits",
+        "contracts",
+        "what",
+        "largest error",
+        "floor",
+        "by numpy",
+        "floor",
     )
     for name, contracts in (("chain", chain(7, CHECKED)), ("wild", wild(7, CHECKED))):
-        found = np.array(european.greeks(*contracts))
-        of_scale, relative = 0.0, np.zeros(len(found))
-        for column, row in enumerate(zip(*(v.tolist() for v in contracts), strict=True)):
-            values, sums, scale = sixty_digits(list(row))
-            growth = max(1.0, row[3] * max(abs(row[4]), abs(row[5])))
-            of_scale = max(of_scale, float(abs(found[0, column] - values[0]) / scale) / growth)
-            for i, (value, size) in enumerate(zip(values, sums, strict=True)):
-                if abs(value) > 1e-290:
-                    error = float(abs(found[i, column] - value) / max(abs(value), size / 1000))
-                    relative[i] = max(relative[i], error)
-        judged = report.judge(of_scale, 1e-15, 1e-15, more_is_better=False)
-        report.row(name, "price, of max(S e^-qT, K e^-rT) max(1, |rT|, |qT|)", f"{of_scale:.1e}", judged)
-        for field, error in zip(Greeks._fields, relative.tolist(), strict=True):
-            judged = report.judge(error, 1e-10, 1e-10, more_is_better=False)
-            report.row(name, f"{field}, relative", f"{error:.1e}", judged)
+        exact = [sixty_digits(list(row)) for row in zip(*(v.tolist() for v in contracts), strict=True)]
+        growth = np.maximum(1.0, contracts.years * np.maximum(abs(contracts.rate), abs(contracts.dividend_yield)))
+        engines: list[Callable[[Contracts], Greeks]] = [lambda c: european.greeks(*c), numpy_greeks]
+        errors = np.array([largest_errors(np.array(engine(contracts)), exact, growth) for engine in engines])
+        of = ["price, of max(S e^-qT, K e^-rT) max(1, |rT|, |qT|)", *(f"{field}, relative" for field in Greeks._fields)]
+        for what, floor, pair in zip(of, [1e-15] + [1e-10] * len(Greeks._fields), errors.T.tolist(), strict=True):
+            judged = [(f"{error:.1e}", report.judge(error, floor, floor, more_is_better=False)) for error in pair]
+            report.row(name, what, *judged[0], *judged[1])
+
+
+def largest_errors(found: np.ndarray, exact: list, growth: np.ndarray) -> list[float]:
+    """Of the price in units of the scale; then of each output, relative to it or to a thousandth of what it sums."""
+    of_scale, relative = 0.0, [0.0] * len(found)
+    for column, (values, sums, scale) in enumerate(exact):
+        of_scale = max(of_scale, float(abs(found[0, column] - values[0]) / scale) / growth[column])
+        for i, (value, size) in enumerate(zip(values, sums, strict=True)):
+            if abs(value) > 1e-290:
+                error = float(abs(found[i, column] - value) / max(abs(value), size / 1000))
+                relative[i] = max(relative[i], error) if error == error else np.inf
+    return [of_scale if np.isfinite(found).all() else np.inf, *relative]
 
 
 def allowed_by_rounding(contracts: Contracts, price: np.ndarray, volatility: np.ndarray) -> np.ndarray:
@@ -277,16 +299,23 @@ def implied_accuracy(report: harness.Report) -> None:
         report.row(f"hard, {len(price):,}", name, "wrong / no answer", f"{wrong:,} / {none:,}", judged)
 
 
+def measure(report: harness.Report) -> None:
+    """The European tables."""
+    reused = european_speed(report)
+    european_at_size(report, reused)
+    european_accuracy(report)
+    implied_accuracy(report)
+
+
 def main() -> int:
     """Print the tables; 1 when a floor is missed."""
     warnings.simplefilter("ignore")  # peers warn of prices that they cannot solve; they are counted below
     print(harness.versions("numpy", "scipy", "numba", "pyvolr", "fast-vollib", "QuantLib", "vollib"))
     print(f"one process, one thread; medians over {ROTATIONS} different inputs, best of 5 turns on each")
     report = harness.Report()
-    reused = european_speed(report)
-    european_at_size(report, reused)
-    european_accuracy(report)
-    implied_accuracy(report)
+    measure(report)
+    bench_american.measure(report)
+    bench_surface.measure(report)
     return 0 if report.met else 1
 
 
