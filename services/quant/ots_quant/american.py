@@ -11,8 +11,8 @@ to 5, up to two years, rates and yields from 0 to 10 %; half of the cases below 
 
 Exercise never pays where it earns nothing (a call without dividends and r >= 0, say): those are European, exactly.
 Where rates are negative and the exercise region has two boundaries (put: q < r < 0), a Leisen-Reimer tree takes over,
-error below 1e-4 of the spot up to a volatility of 1. It also prices cash dividends, by escrow: the spot less the
-present value of the dividends that go ex before expiration diffuses, exercise is paid on the whole spot.
+error below 1e-4 of the spot for volatilities from 0.01 to 1. It also prices cash dividends, by escrow: the spot less
+the present value of the dividends that go ex before expiration diffuses, exercise is paid on the whole spot.
 
 Years are of 365 days; rates and yields continuously compounded; all arguments broadcast. An element whose number is bad
 (NaN, a spot or strike that is not positive, negative years or volatility, a volatility of 1,000, a rate beyond 10, a
