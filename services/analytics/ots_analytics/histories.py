@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ots_market.adjustments import Split, split_factors
-from ots_market.bars import Bars
-from ots_market.prices import SCALE
+from ots_analytics.adjusted_bars import AdjustedBars
 from ots_market.sessions import Sessions
 from ots_market.timeframes import DAY_NS, MINUTE_NS, Timeframe
 from ots_quant.indicators.history import History
@@ -16,17 +14,11 @@ _SESSIONS_A_YEAR = 252
 _REGULAR_NS = 390 * MINUTE_NS
 
 
-def history_of(bars: Bars, splits: list[Split], timeframe: Timeframe, sessions: Sessions, anchor: int) -> History:
-    """The bars as float64 arrays in dollars, volumes in shares of today; ``anchor`` is the index of a bar."""
-    factors = split_factors(splits, bars.starts, daily=timeframe is Timeframe.D1)
-    session, slot = session_slots(bars.starts, timeframe, sessions)
+def history_of(bars: AdjustedBars, sessions: Sessions, anchor: int) -> History:
+    """The bars in dollars and shares with their sessions; ``anchor`` is the index of a bar."""
+    session, slot = session_slots(bars.stored.starts, bars.timeframe, sessions)
     return History(
-        **{name: getattr(bars, name) / SCALE / factors for name in ("open", "high", "low", "close")},
-        volume=bars.volume * factors,
-        session=session,
-        slot=slot,
-        anchor=anchor,
-        bars_per_year=bars_per_year(timeframe),
+        **bars.inputs(), session=session, slot=slot, anchor=anchor, bars_per_year=bars_per_year(bars.timeframe)
     )
 
 

@@ -14,16 +14,15 @@ from flask_openapi3.models.tag import Tag
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
+from ots_analytics.adjusted_bars import read_adjusted_bars
 from ots_analytics.histories import history_of, most_bars_per_day
-from ots_analytics.quality import bar_quality
 from ots_analytics.requests import Wanted, parse_indicators
 from ots_analytics.settings import AnalyticsSettings
 from ots_common.database import Database
 from ots_common.problems import Problem
 from ots_common.schemas import ProblemModel, RequestModel
 from ots_common.times import Moment, rfc3339
-from ots_market.adjustments import splits_known_at
-from ots_market.bars import Bars, read_bars
+from ots_market.bars import Bars
 from ots_market.instruments import Instrument, find_instrument
 from ots_market.sessions import xnys
 from ots_market.symbols import Symbol
@@ -147,34 +146,17 @@ def blueprint(settings: AnalyticsSettings, database: Database) -> APIBlueprint:
         anchored = any("anchor" in one.indicator.inputs for one in wanted)
         if anchored:
             limit = max(limit, _bars_since(query, as_of))
-        bars = read_bars(
-            database,
-            instrument.instrument_id,
-            query.timeframe,
-            xnys(),
-            start_ns=0,
-            end_ns=_LAST_NS,
-            as_of_ns=as_of,
-            limit=limit,
-            newest=True,
+        chosen = read_adjusted_bars(
+            database, instrument, query.timeframe, as_of_ns=as_of, limit=limit, adjusted=query.adjusted
         )
+        bars = chosen.stored
         _check_enough(bars, wanted, instrument, query.timeframe)
         anchor = _anchor(bars, query.anchor, limit) if anchored else 0
-        splits = splits_known_at(database, instrument.raw_symbol, as_of) if query.adjusted else []
-        history = history_of(bars, splits, query.timeframe, xnys(), anchor)
+        history = history_of(chosen, xnys(), anchor)
         computed = {one.key: _compute(one, history, instrument) for one in wanted}
         newest = {one.key: _shape(one, [_numbers(a[-1:])[0] for a in computed[one.key]]) for one in wanted}
         body: dict[str, Any] = {
-            "symbol": instrument.raw_symbol,
-            "timeframe": query.timeframe.value,
-            "as_of": rfc3339(int(bars.known_at[-1])),
-            "source": settings.market_source,
-            "dataset": instrument.dataset,
-            "quality": bar_quality(bars, query.timeframe, xnys(), as_of),
-            "adjustment": {
-                "applied": query.adjusted,
-                "splits": [split.stated() for split in splits],
-            },
+            **chosen.heading(settings.market_source),
             "parameters": {one.key: _parameters(one, history) for one in wanted},
             "first_bar": rfc3339(int(bars.starts[0])),
             "last_bar": rfc3339(int(bars.starts[-1])),
@@ -281,14 +263,6 @@ def _numbers(values: NDArray[np.float64]) -> list[float | None]:
 
 
 def _check_enough(bars: Bars, wanted: list[Wanted], instrument: Instrument, timeframe: Timeframe) -> None:
-    if not len(bars):
-        raise Problem(
-            404,
-            "no-bars",
-            f"no {timeframe.value} bars of {instrument.raw_symbol} had closed by then",
-            hint=f'curl -H "Authorization: Bearer $TOKEN" '
-            f'"http://localhost:8000/api/v1/data/bars/{instrument.raw_symbol.replace(" ", "")}?timeframe=1d&limit=1"',
-        )
     needs = {one.key: one.indicator.lookback(one.parameters).bars + 1 for one in wanted}
     if short := {key: need for key, need in needs.items() if need > len(bars)}:
         listed = ", ".join(f"{key} needs {need}" for key, need in short.items())
