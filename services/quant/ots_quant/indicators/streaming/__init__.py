@@ -7,9 +7,11 @@
         rsi.update(bar)                    # its value at that bar; rsi.value keeps it
 
 A value is what the batch function gives for the same bars to 1e-9: one number, or a tuple in the order of the batch
-function's outputs. A bar that the batch function would refuse is refused with ValueError, and the state stays as it
-was. ``copy()`` gives an independent state, for a look at a bar that is still forming. Where TA-Lib has the indicator,
-its own stream carries it; that cannot be pickled, so a new process seeds from history.
+function's outputs. (Of a realised volatility the square is, to 1e-13 of the largest so far: both are the root of a
+rolling sum, whose rounding shows where bars no longer move.) A bar that the batch function would refuse is refused with
+ValueError, and the state stays as it was. ``copy()`` gives an independent state, for a look at a bar that is still
+forming. Where TA-Lib has the indicator, its own stream carries it; that cannot be pickled, so a new process seeds from
+history.
 """
 
 from __future__ import annotations
