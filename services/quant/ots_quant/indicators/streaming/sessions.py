@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections import deque
 
 from ots_quant.indicators.history import Bar
@@ -38,9 +39,9 @@ class SessionStream(Stream):
     def _begin(self, bar: Bar) -> None:
         """A session begins with ``bar``, of which `_inside` will be told next."""
 
+    @abstractmethod
     def _inside(self, bar: Bar) -> Value:
         """The value at a bar of a session."""
-        raise NotImplementedError
 
 
 class _Vwap(SessionStream):
