@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = {path.name: path for path in ROOT.glob("services/*/ots_*") if path.is_dir() and "egg-info" not in path.name}
-SERVICES = {"ots_gateway", "ots_cache", "ots_ingestion", "ots_analytics"}
+SERVICES = {"ots_gateway", "ots_cache", "ots_ingestion", "ots_analytics", "ots_simulator"}
 ALLOWED = {
     "ots_common": set(),
     "ots_quant": set(),
@@ -16,6 +16,7 @@ ALLOWED = {
     "ots_cache": {"ots_common", "ots_market"},
     "ots_ingestion": {"ots_common", "ots_market"},
     "ots_analytics": {"ots_common", "ots_market", "ots_quant"},
+    "ots_simulator": {"ots_common", "ots_market", "ots_quant"},
 }
 NO_IO = {"flask", "psycopg2", "redis", "requests", "urllib3", "sqlalchemy"}
 MARKET_WORDS = ("strike", "ticker", "candle", "volatility", "instrument", "expiration", "underlying")

@@ -15,7 +15,7 @@ from ots_common.times import rfc3339
 from ots_market.adjustments import Split, split_factors, splits_known_at
 from ots_market.bars import Bars, read_bars
 from ots_market.instruments import Instrument
-from ots_market.sessions import xnys
+from ots_market.sessions import Sessions
 from ots_market.timeframes import Timeframe
 
 _LAST_NS = 2**63 - 1
@@ -31,6 +31,7 @@ class AdjustedBars:
     stored: Bars
     splits: list[Split]
     adjusted: bool
+    sessions: Sessions
 
     def __len__(self) -> int:
         return len(self.stored)
@@ -49,13 +50,20 @@ class AdjustedBars:
             "as_of": rfc3339(int(self.stored.known_at[-1])),
             "source": source,
             "dataset": self.instrument.dataset,
-            "quality": bar_quality(self.stored, self.timeframe, xnys(), self.as_of_ns),
+            "quality": bar_quality(self.stored, self.timeframe, self.sessions, self.as_of_ns),
             "adjustment": {"applied": self.adjusted, "splits": [split.stated() for split in self.splits]},
         }
 
 
 def read_adjusted_bars(
-    database: Database, instrument: Instrument, timeframe: Timeframe, *, as_of_ns: int, limit: int, adjusted: bool
+    database: Database,
+    instrument: Instrument,
+    timeframe: Timeframe,
+    sessions: Sessions,
+    *,
+    as_of_ns: int,
+    limit: int,
+    adjusted: bool,
 ) -> AdjustedBars:
     """The newest ``limit`` bars known at ``as_of_ns``. Raises a 404 problem when there is none.
 
@@ -65,7 +73,7 @@ def read_adjusted_bars(
         database,
         instrument.instrument_id,
         timeframe,
-        xnys(),
+        sessions,
         start_ns=0,
         end_ns=_LAST_NS,
         as_of_ns=as_of_ns,
@@ -81,4 +89,4 @@ def read_adjusted_bars(
             f'"http://localhost:8000/api/v1/data/bars/{instrument.raw_symbol.replace(" ", "")}?timeframe=1d&limit=1"',
         )
     splits = splits_known_at(database, instrument.raw_symbol, as_of_ns) if adjusted else []
-    return AdjustedBars(instrument, timeframe, as_of_ns, bars, splits, adjusted)
+    return AdjustedBars(instrument, timeframe, as_of_ns, bars, splits, adjusted, sessions)

@@ -8,7 +8,7 @@ from ots_analytics.routes import indicators, patterns
 from ots_analytics.settings import AnalyticsSettings
 from ots_common.database import Database
 from ots_common.service import add_health, create_service
-from ots_market.sessions import xnys
+from ots_market.sessions import sessions_of
 
 NAME = "analytics"
 
@@ -23,7 +23,7 @@ def create_app(settings: AnalyticsSettings | None = None) -> OpenAPI:
         description="Indicators and patterns of stored bars, at any moment.",
     )
     database = Database.of_service(NAME, settings)
-    xnys()  # made now, not in the first request
+    sessions_of(settings.market_calendar)  # made now, not in the first request
     add_health(
         app,
         NAME,

@@ -7,18 +7,19 @@ from numpy.typing import NDArray
 
 from ots_analytics.adjusted_bars import AdjustedBars
 from ots_market.sessions import Sessions
-from ots_market.timeframes import DAY_NS, MINUTE_NS, Timeframe
+from ots_market.timeframes import DAY_NS, Timeframe
 from ots_quant.indicators.history import History
-
-_SESSIONS_A_YEAR = 252
-_REGULAR_NS = 390 * MINUTE_NS
 
 
 def history_of(bars: AdjustedBars, sessions: Sessions, anchor: int) -> History:
     """The bars in dollars and shares with their sessions; ``anchor`` is the index of a bar."""
     session, slot = session_slots(bars.stored.starts, bars.timeframe, sessions)
     return History(
-        **bars.inputs(), session=session, slot=slot, anchor=anchor, bars_per_year=bars_per_year(bars.timeframe)
+        **bars.inputs(),
+        session=session,
+        slot=slot,
+        anchor=anchor,
+        bars_per_year=bars_per_year(bars.timeframe, sessions),
     )
 
 
@@ -40,10 +41,10 @@ def session_slots(
     return np.where(inside, index, -1), np.where(inside, slot, 0)
 
 
-def bars_per_year(timeframe: Timeframe) -> float:
+def bars_per_year(timeframe: Timeframe, sessions: Sessions) -> float:
     """How many bars the regular sessions of a year have."""
-    per_session = 1 if timeframe is Timeframe.D1 else -(-_REGULAR_NS // timeframe.nanoseconds)
-    return float(_SESSIONS_A_YEAR * per_session)
+    per_session = 1 if timeframe is Timeframe.D1 else -(-sessions.regular_ns // timeframe.nanoseconds)
+    return float(sessions.sessions_a_year * per_session)
 
 
 def most_bars_per_day(timeframe: Timeframe) -> int:

@@ -21,6 +21,9 @@ class ServiceSettings(BaseSettings):
     ots_environment: Literal["development", "production"] = "development"
     ots_instance: str = Field("local", description="Names this installation; shown by /health.")
     market_source: Literal["databento", "simulated"] = "databento"
+    market_calendar: Literal["xnys", "around-the-clock"] = Field(
+        "xnys", description="When the market is open. It belongs to the source: real data keep `xnys`."
+    )
     log_format: Literal["json", "console"] = "json"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")

@@ -1,6 +1,7 @@
 """The exchange's sessions: when it was open, half days and daylight saving included.
 
-The calendar belongs to the market source. Real data: XNYS, whose hours the US equity and equity option markets share.
+The calendar belongs to the market source (the setting MARKET_CALENDAR). Real data: XNYS, whose hours the US equity and
+equity option markets share. The simulated market has no real hours to keep: by default it is open around the clock.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import exchange_calendars
 import numpy as np
 from numpy.typing import NDArray
 
-MINUTE_NS = 60_000_000_000
+from ots_market.timeframes import DAY_NS, MINUTE_NS
+
 _FIRST = "1990-01-02"
 _AHEAD = timedelta(days=3 * 366)
 
@@ -27,6 +29,9 @@ class Sessions:
     dates: NDArray[np.datetime64]
     opens: NDArray[np.int64]
     closes: NDArray[np.int64]
+    # of a year and of a whole session, by which volatility is made annual
+    sessions_a_year: int
+    regular_ns: int
 
     def between(self, start_ns: int, end_ns: int) -> slice:
         """The sessions that overlap [start, end)."""
@@ -40,7 +45,7 @@ class Sessions:
         return np.where(inside, index, -1)
 
     def date_at(self, index: int) -> date:
-        """The New York date of a session."""
+        """The date of a session: New York's for XNYS."""
         found: date = self.dates[index].astype(object)
         return found
 
@@ -49,6 +54,21 @@ def _nanoseconds(times: Any) -> NDArray[np.int64]:
     """Nanoseconds since 1970 of a pandas series of UTC times, whatever its unit."""
     wall: NDArray[Any] = times.dt.tz_convert(None).to_numpy()
     return wall.astype("datetime64[ns]").astype(np.int64)
+
+
+@lru_cache(maxsize=1)
+def around_the_clock() -> Sessions:
+    """A market that never closes: each UTC day is a session, weekends too, from 1990 to three years ahead."""
+    dates = np.arange(np.datetime64(_FIRST), np.datetime64(datetime.now(UTC).date() + _AHEAD), dtype="datetime64[D]")
+    opens = dates.astype("datetime64[ns]").astype(np.int64)
+    return Sessions(
+        name="SIM24", dates=dates, opens=opens, closes=opens + DAY_NS, sessions_a_year=365, regular_ns=DAY_NS
+    )
+
+
+def sessions_of(calendar: str) -> Sessions:
+    """The sessions of MARKET_CALENDAR: ``xnys`` or ``around-the-clock``. Raises KeyError for any other name."""
+    return {"xnys": xnys, "around-the-clock": around_the_clock}[calendar]()
 
 
 @lru_cache(maxsize=1)
@@ -61,4 +81,6 @@ def xnys() -> Sessions:
         dates=calendar.sessions.to_numpy().astype("datetime64[D]"),
         opens=_nanoseconds(calendar.schedule["open"]),
         closes=_nanoseconds(calendar.schedule["close"]),
+        sessions_a_year=252,
+        regular_ns=390 * MINUTE_NS,
     )

@@ -24,7 +24,7 @@ from ots_common.schemas import ProblemModel, RequestModel
 from ots_common.times import Moment, rfc3339
 from ots_market.bars import Bars
 from ots_market.instruments import Instrument, find_instrument
-from ots_market.sessions import xnys
+from ots_market.sessions import sessions_of
 from ots_market.symbols import Symbol
 from ots_market.timeframes import DAY_NS, Timeframe
 from ots_quant.indicators.history import History
@@ -127,6 +127,7 @@ class IndicatorListModel(BaseModel):
 def blueprint(settings: AnalyticsSettings, database: Database) -> APIBlueprint:
     """The routes of indicators."""
     api = APIBlueprint("indicators", __name__, url_prefix="/api/v1/analytics", abp_tags=[_TAG])
+    sessions = sessions_of(settings.market_calendar)
 
     @api.get("/indicators", summary="The indicators there are", responses={200: IndicatorListModel})
     def list_indicators() -> Response:
@@ -147,12 +148,12 @@ def blueprint(settings: AnalyticsSettings, database: Database) -> APIBlueprint:
         if anchored:
             limit = max(limit, _bars_since(query, as_of))
         chosen = read_adjusted_bars(
-            database, instrument, query.timeframe, as_of_ns=as_of, limit=limit, adjusted=query.adjusted
+            database, instrument, query.timeframe, sessions, as_of_ns=as_of, limit=limit, adjusted=query.adjusted
         )
         bars = chosen.stored
         _check_enough(bars, wanted, instrument, query.timeframe)
         anchor = _anchor(bars, query.anchor, limit) if anchored else 0
-        history = history_of(chosen, xnys(), anchor)
+        history = history_of(chosen, sessions, anchor)
         computed = {one.key: _compute(one, history, instrument) for one in wanted}
         newest = {one.key: _shape(one, [_numbers(a[-1:])[0] for a in computed[one.key]]) for one in wanted}
         body: dict[str, Any] = {

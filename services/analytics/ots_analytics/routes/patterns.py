@@ -20,6 +20,7 @@ from ots_common.schemas import ProblemModel, RequestModel
 from ots_common.times import Moment, rfc3339
 from ots_market.bars import Bars
 from ots_market.instruments import find_instrument
+from ots_market.sessions import sessions_of
 from ots_market.symbols import Symbol
 from ots_market.timeframes import DAY_NS, Timeframe
 from ots_quant.patterns import (
@@ -171,6 +172,7 @@ class PatternsModel(BaseModel):
 def blueprint(settings: AnalyticsSettings, database: Database) -> APIBlueprint:
     """The route of patterns."""
     api = APIBlueprint("patterns", __name__, url_prefix="/api/v1/analytics", abp_tags=[_TAG])
+    sessions = sessions_of(settings.market_calendar)
 
     @api.get(
         "/patterns/<symbol>",
@@ -183,7 +185,7 @@ def blueprint(settings: AnalyticsSettings, database: Database) -> APIBlueprint:
         instrument = find_instrument(database, path.symbol, query.dataset)
         as_of = min(query.as_of if query.as_of is not None else _LAST_NS, time.time_ns())
         read = read_adjusted_bars(
-            database, instrument, query.timeframe, as_of_ns=as_of, limit=limit, adjusted=query.adjusted
+            database, instrument, query.timeframe, sessions, as_of_ns=as_of, limit=limit, adjusted=query.adjusted
         )
         return Response(json.dumps(_body(read, detectors, query, settings.market_source)), mimetype="application/json")
 

@@ -24,7 +24,7 @@ from ots_market.adjustments import Split, split_factors, splits_known_at
 from ots_market.bars import Bars, Origin, read_bars
 from ots_market.instruments import Instrument, find_instrument
 from ots_market.prices import SCALE, dollars
-from ots_market.sessions import xnys
+from ots_market.sessions import sessions_of
 from ots_market.symbols import Symbol
 from ots_market.timeframes import Timeframe
 
@@ -207,7 +207,7 @@ def blueprint(settings: IngestionSettings, database: Database) -> APIBlueprint:
             database,
             instrument.instrument_id,
             query.timeframe,
-            xnys(),
+            sessions_of(settings.market_calendar),
             start_ns=start,
             end_ns=query.end,
             as_of_ns=as_of,
