@@ -7,12 +7,14 @@ import hashlib
 import json
 import time
 import uuid
-from dataclasses import dataclass
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ots_gateway.access import Role
+from ots_gateway.identity import InvalidTokenError, User
+
+__all__ = ["InvalidTokenError", "TokenAuthority", "User"]
 
 ISSUER = AUDIENCE = "ai-ots"
 TYPE = "at+jwt"
@@ -21,19 +23,6 @@ _LEEWAY_S = 5
 _REMEMBER_S = 60
 _REMEMBER_AT_MOST = 4096
 _CLAIMS = ["iss", "aud", "sub", "name", "role", "iat", "exp", "jti"]
-
-
-class InvalidTokenError(Exception):
-    """The token is broken, expired, or not ours."""
-
-
-@dataclass(frozen=True)
-class User:
-    """Who a token speaks for."""
-
-    user_id: str
-    username: str
-    role: Role
 
 
 class TokenAuthority:
