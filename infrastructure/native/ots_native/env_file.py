@@ -25,6 +25,11 @@ def _ed25519_seed() -> str:
     return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode("ascii").rstrip("=")
 
 
+def _vendor_key() -> str:
+    """In the form of Databento's own keys, which their client checks."""
+    return "db-" + secrets.token_urlsafe(22)[:29]
+
+
 # URL-safe characters only: bash, docker compose and database URLs all take the values as they stand
 SECRETS: dict[str, Callable[[], str]] = {
     "POSTGRES_PASSWORD": _password,
@@ -39,6 +44,7 @@ SECRETS: dict[str, Callable[[], str]] = {
     "KEY_GATEWAY_INGESTION": _password,
     "KEY_GATEWAY_ANALYTICS": _password,
     "KEY_ANALYTICS_CACHE": _password,
+    "SIMULATOR_KEY": _vendor_key,
 }
 
 _HEADING = "# Secrets of this installation, made by ./start-dev.sh; .env.example explains every name.\n"

@@ -24,7 +24,7 @@ from ots_native.errors import NativeError
 from ots_native.postgres import PostgresServer
 from ots_native.private_files import locked
 from ots_native.processes import end_processes, owner_of_port
-from ots_native.programs import STORAGE, Programs
+from ots_native.programs import SIMULATOR, STORAGE, Programs
 from ots_native.redis import RedisServer
 from ots_native.settings import Ports, Settings, resolve
 from ots_native.supervision import State, Supervisor
@@ -118,14 +118,16 @@ class Platform:
         self._make_state()
         with self._alone():
             running = self.supervisor.answers()
-            settings = resolve(self._given(), Settings.load(self._record), running=running)
+            recorded = Settings.load(self._record)
+            settings = resolve(self._given(), recorded, running=running)
+            self._say_of_the_source(settings, recorded)
             programs = Programs(self.root, self.state, settings, self.postgres(settings), self.redis(settings))
             if running and self._must_restart(settings, programs):
                 self.supervisor.stop(last=STORAGE)
                 running = False
             if not running:
                 end_processes(self.state, self.supervisor.data_folders)
-            self._refuse_busy_ports(programs.ports(), {state.name for state in self.supervisor.states() if state.pid})
+            self._refuse_busy_ports(programs, {state.name for state in self.supervisor.states() if state.pid})
             settings.save(self._record)
             if running:
                 self._say("The platform runs already; starting what does not, and bringing the database up to date.")
@@ -170,17 +172,28 @@ class Platform:
         if not changed:
             self._say("What runs was started by another version of this launcher: stopping it to start it anew.")
             return True
-        if "MARKET_SOURCE" in changed:
-            self._say(f"Market source changes from {self.settings.market_source} to {settings.market_source}.")
         self._say(
             f"The platform runs with other settings ({', '.join(changed)}): stopping it to start it with the new."
         )
         return True
 
-    def _refuse_busy_ports(self, ports: Mapping[str, int], running: Collection[str]) -> None:
+    def _say_of_the_source(self, settings: Settings, recorded: Settings | None) -> None:
+        """What a person could be surprised by: another market than before, or a key that is not used."""
+        if recorded and recorded.market_source != settings.market_source:
+            self._say(
+                f"Market source changes from {recorded.market_source} to {settings.market_source}, and with it the "
+                f"database from {recorded.market_database} to {settings.market_database}; both keep what they hold."
+            )
+        if settings.key_left_aside:
+            self._say(
+                "DATABENTO_API_KEY is set and not used: the market is simulated. "
+                "MARKET_SOURCE=databento ./start-dev.sh changes to real data, in a database of their own."
+            )
+
+    def _refuse_busy_ports(self, programs: Programs, running: Collection[str]) -> None:
         busy = []
-        for name, port in ports.items():
-            owner = None if name in running else owner_of_port(port)
+        for name, port in programs.ports().items():
+            owner = None if programs.listener(name) in running else owner_of_port(port)
             if owner:
                 setting = Ports.variable(name)
                 busy.append(
@@ -192,9 +205,10 @@ class Platform:
     def _start(self, programs: Programs, settings: Settings) -> None:
         self._say("Starting PostgreSQL and Redis.")
         everything = programs.all()
-        self.supervisor.write_configuration(everything, autostart=STORAGE)
+        first = (*STORAGE, SIMULATOR)
+        self.supervisor.write_configuration(everything, autostart=first)
         self.supervisor.start()
-        self.supervisor.start_programs(STORAGE)
+        self.supervisor.start_programs(first)
         self._wait_for_storage(settings)
         self._say("Preparing roles, databases and migrations.")
         self._run("ots_common.provision", environment=programs.provision_environment())
@@ -278,11 +292,18 @@ class Platform:
         return "\n".join([*lines, "What was started keeps running: ./start-dev.sh status, logs, or down."])
 
     def _say_what_next(self, settings: Settings, *, prometheus: bool) -> None:
-        collection = "on" if settings.values["DATABENTO_API_KEY"] else "off (DATABENTO_API_KEY is not set)"
         ports = settings.ports
+        if settings.is_simulated:
+            source = f"simulated (seed {settings.values['SIMULATOR_SEED']}); collection: on"
+            asked = ["api/v1/data/collection/status", "api/v1/data/market-status"]
+        else:
+            collection = "on" if settings.values["DATABENTO_API_KEY"] else "off (DATABENTO_API_KEY is not set)"
+            source = f"databento; collection: {collection}; imports of DBN files: on"
+            asked = ["api/v1/data/runs"]
+        following = "".join(f'  curl -fsS -H "Authorization: Bearer $TOKEN" {self.url}/{path}\n' for path in asked)
         self._say(
             f"""
-AI-OTS is running. Market source: {settings.market_source}; collection: {collection}; imports of DBN files: on.
+AI-OTS is running. Market source: {source}.
 
   API         {self.url}/api/v1
   Health      {self.url}/health
@@ -294,8 +315,7 @@ AI-OTS is running. Market source: {settings.market_source}; collection: {collect
 Next:
   eval "$(./start-dev.sh token --role operator)"
   curl -fsS {self.url}/health
-  curl -fsS -H "Authorization: Bearer $TOKEN" {self.url}/api/v1/data/runs
-"""
+{following}"""
         )
 
     def down(self) -> None:
@@ -316,7 +336,7 @@ Next:
         ours = health.get("instance") == settings.instance
         return Status(
             programs=self.supervisor.states(),
-            ports=programs.ports(),
+            ports={programs.listener(name): port for name, port in reversed(programs.ports().items())},
             health=str(health.get("status")) if ours else "no answer",
             data=[self.state, *({home_for(self.state / "postgres")} - {self.state / "postgres"})],
         )

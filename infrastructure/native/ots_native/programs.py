@@ -17,6 +17,14 @@ from ots_native.settings import Settings
 from ots_native.supervision import Program
 
 STORAGE = ("postgres", "redis")
+# needs no storage and makes the certificate that others read, so it starts beside it
+SIMULATOR = "simulator"
+COLLECTOR = "ingestion-collector"
+# the programs whose ports have another name than they
+_LISTENERS = {"simulator_live": SIMULATOR, "collector": COLLECTOR}
+# queued files and captured records of one market never reach the database of another
+_SPOOLS = {"databento": "spool", "simulated": "spool-simulated"}
+_FIRST_HISTORY_DAYS = "30"
 # package, name among services (as in UPSTREAMS and the internal tokens), database role
 _PACKAGES = {"gateway": "ots_gateway", "cache": "ots_cache", "ingestion": "ots_ingestion", "analytics": "ots_analytics"}
 _AUDIENCES = {"cache": "cache", "ingestion": "data-ingestion", "analytics": "analytics"}
@@ -64,19 +72,27 @@ class Programs:
         programs = [
             Program("postgres", self._postgres.prepare(), priority=10, stop_signal="INT", stop_wait_s=20),
             Program("redis", self._redis.prepare(), priority=10),
+            *([self._simulator()] if self._settings.is_simulated else []),
             *(self._web(name) for name in _PACKAGES),
-            self._worker(),
+            self._ingestion("worker"),
+            self._ingestion("collector", COLLECTOR_METRICS_PORT=str(self._settings.ports.collector)),
+            self._ingestion("backfiller"),
         ]
         if self._prometheus:
             programs.append(self._prometheus_program(self._prometheus))
         return programs
 
     def ports(self) -> dict[str, int]:
-        """Who listens where; Prometheus only where it is installed."""
-        ports = self._settings.ports
-        listening = {"postgres": ports.postgres, "redis": ports.redis}
-        listening |= {name: self._port(name) for name in _PACKAGES}
-        return listening | ({"prometheus": ports.prometheus} if self._prometheus else {})
+        """Every port by the name of its setting; the simulator's and Prometheus' only where those run."""
+        names = [*STORAGE, *_PACKAGES, "collector"]
+        names += [SIMULATOR, "simulator_live"] if self._settings.is_simulated else []
+        names += ["prometheus"] if self._prometheus else []
+        return {name: self._port(name) for name in names}
+
+    @staticmethod
+    def listener(port_name: str) -> str:
+        """The program that listens on the port of that name."""
+        return _LISTENERS.get(port_name, port_name)
 
     def provision_environment(self) -> dict[str, str]:
         """For `python -m ots_common.provision`."""
@@ -97,9 +113,27 @@ class Programs:
         server = ["-m", "gunicorn", "--config", f"python:{package}.gunicorn_conf", f"{package}.app:create_app()"]
         return Program(name, [*_python(), *server], self._state, self._web_environment(name))
 
-    def _worker(self) -> Program:
-        environment = {**self._environment("ingestion"), "PROMETHEUS_MULTIPROC_DIR": self._metrics("ingestion-worker")}
-        return Program("ingestion-worker", [*_python(), "-m", "ots_ingestion", "worker"], self._state, environment)
+    def _ingestion(self, command: str, **more: str) -> Program:
+        """One of ingestion's processes beside the web service."""
+        name = f"ingestion-{command}"
+        environment = {**self._environment("ingestion"), "PROMETHEUS_MULTIPROC_DIR": self._metrics(name), **more}
+        return Program(name, [*_python(), "-m", "ots_ingestion", command], self._state, environment)
+
+    def _simulator(self) -> Program:
+        """The vendor that is none; it has no database, so it is given none."""
+        settings = self._settings
+        options = ("LOG_FORMAT", "LOG_LEVEL", "SIMULATOR_KEY", "SIMULATOR_SEED", "SIMULATOR_SPEED", "SIMULATOR_SIZE")
+        environment = {
+            "MARKET_CALENDAR": settings.market_calendar,
+            "SIMULATOR_BIND": "127.0.0.1",
+            "SIMULATOR_HTTP_PORT": str(settings.ports.simulator),
+            "SIMULATOR_LIVE_PORT": str(settings.ports.simulator_live),
+            "SIMULATOR_TLS_DIR": str(self._folder("simulator")),
+            **{name: settings.values[name] for name in options},
+        }
+        if settings.values["SIMULATOR_TAPE"]:
+            environment["SIMULATOR_TAPE"] = settings.values["SIMULATOR_TAPE"]
+        return Program(SIMULATOR, [*_python(), "-m", "ots_simulator"], self._state, environment)
 
     def _web_environment(self, name: str) -> dict[str, str]:
         bind = {"BIND": f"127.0.0.1:{self._port(name)}", "WORKERS": self._settings.values["WORKERS"]}
@@ -111,6 +145,7 @@ class Programs:
             "OTS_ENVIRONMENT": "development",
             "OTS_INSTANCE": self._settings.instance,
             "MARKET_SOURCE": self._settings.market_source,
+            "MARKET_CALENDAR": self._settings.market_calendar,
             "LOG_FORMAT": values["LOG_FORMAT"],
             "LOG_LEVEL": values["LOG_LEVEL"],
             "PROMETHEUS_MULTIPROC_DIR": self._metrics(name),
@@ -125,10 +160,26 @@ class Programs:
             )
             environment |= {secret: values[secret] for secret in ("JWT_SIGNING_KEY", "METRICS_TOKEN")}
         if name == "ingestion":
-            environment["SPOOL_DIR"] = str(self._folder("spool"))
-            if values["DATABENTO_API_KEY"]:
-                environment["DATABENTO_API_KEY"] = values["DATABENTO_API_KEY"]
+            environment["SPOOL_DIR"] = str(self._folder(_SPOOLS[self._settings.market_source]))
+            environment |= self._vendor()
         return environment
+
+    def _vendor(self) -> dict[str, str]:
+        """Where the market's data come from, for ingestion."""
+        values, ports = self._settings.values, self._settings.ports
+        if not self._settings.is_simulated:
+            return {"DATABENTO_API_KEY": values["DATABENTO_API_KEY"]} if values["DATABENTO_API_KEY"] else {}
+        return {
+            "DATABENTO_API_KEY": values["SIMULATOR_KEY"],
+            "DATABENTO_HISTORICAL_URL": f"https://localhost:{ports.simulator}",
+            "DATABENTO_LIVE_HOST": "localhost",
+            "DATABENTO_LIVE_PORT": str(ports.simulator_live),
+            "REQUESTS_CA_BUNDLE": str(self._folder("simulator") / "ca.pem"),
+            # what is on this machine is not asked for through a proxy
+            **dict.fromkeys(("no_proxy", "NO_PROXY"), "localhost,127.0.0.1"),
+            "COLLECT_ON_FIRST_START": "true",
+            "BACKFILL_ON_FIRST_START_DAYS": _FIRST_HISTORY_DAYS,
+        }
 
     def _database_url(self, name: str) -> str:
         values, market = self._settings.values, self._settings.market_database

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import re
 import socket
 import uuid
 from collections.abc import Mapping
@@ -22,9 +23,19 @@ OPTIONS = {
     "LOG_LEVEL": "INFO",
     "OTS_POSTGRES_BIN": "",
     "OTS_POSTGRES_USER": "",
+    "SIMULATOR_SPEED": "1.0",
+    "SIMULATOR_TAPE": "",
     "WORKERS": "2",
 }
+# what makes one invented market; the database of one takes no other, so it is kept until `reset`
+INVENTED = {"SIMULATOR_CALENDAR": "around-the-clock", "SIMULATOR_SEED": "1", "SIMULATOR_SIZE": "laptop"}
 DATABASES = {"databento": "ots", "simulated": "ots_sim"}
+_ALLOWED = {
+    "SIMULATOR_CALENDAR": (r"around-the-clock|xnys", "it is `around-the-clock` or `xnys`"),
+    "SIMULATOR_SEED": (r"[0-9]{1,18}", "it is a whole number of at most 18 digits"),
+    "SIMULATOR_SIZE": (r"laptop|full", "it is `laptop` or `full`"),
+    "SIMULATOR_SPEED": (r"(?=.*[1-9])[0-9]+([.][0-9]+)?", "it is a number above 0: 2 for twice as fast"),
+}
 
 
 @dataclass(frozen=True)
@@ -38,6 +49,9 @@ class Ports:
     postgres: int = 15432
     redis: int = 16379
     prometheus: int = 9090
+    simulator: int = 8010
+    simulator_live: int = 13000
+    collector: int = 8012
 
     @classmethod
     def free(cls) -> Ports:
@@ -89,6 +103,21 @@ class Settings:
         """Real and invented prices never share one."""
         return DATABASES[self.market_source]
 
+    @property
+    def is_simulated(self) -> bool:
+        """Whether the market is invented."""
+        return self.market_source == "simulated"
+
+    @property
+    def market_calendar(self) -> str:
+        """When the market is open: it belongs to the source."""
+        return self.values["SIMULATOR_CALENDAR"] if self.is_simulated else "xnys"
+
+    @property
+    def key_left_aside(self) -> bool:
+        """Whether there is a Databento key that the simulated market does not use."""
+        return self.is_simulated and bool(self.values["DATABENTO_API_KEY"])
+
     def save(self, path: Path) -> None:
         """Write the record, mode 600."""
         write_private(path, json.dumps(asdict(self), indent=1))
@@ -114,26 +143,50 @@ class Settings:
 def resolve(given: Mapping[str, str], recorded: Settings | None, *, running: bool) -> Settings:
     """Decide every setting: what is `given`, else what the last `up` recorded, else the default.
 
-    The market source and the ports are kept until `reset`, the other options only while the platform runs.
-    Raises NativeError for a value that cannot be.
+    The market source, what makes an invented market and the ports are kept until `reset`, the other options only while
+    the platform runs. Raises NativeError for a value that cannot be, and for another invented market than the recorded.
     """
     earlier = recorded._flat() if recorded else {}
-    kept = {"MARKET_SOURCE", *Ports().as_values()} | (set(OPTIONS) if running else set())
+    kept = {"MARKET_SOURCE", *INVENTED, *Ports().as_values()} | (set(OPTIONS) if running else set())
     values = {name: value for name, value in earlier.items() if name in kept and value}
     values.update({name: value for name, value in given.items() if value})
-    secrets = {name: values[name] for name in SECRETS}
-    options = {name: values.get(name, default) for name, default in OPTIONS.items()}
+    source = _market_source(values)
     return Settings(
         instance=recorded.instance if recorded else uuid.uuid4().hex[:12],
-        market_source=_market_source(values.get("MARKET_SOURCE", "databento")),
+        market_source=source,
         ports=Ports.of(values),
-        values={**secrets, **options},
+        values={
+            **{name: values[name] for name in SECRETS},
+            **{name: _allowed(name, values.get(name, default)) for name, default in OPTIONS.items()},
+            **_invented(values, earlier, simulated=source == "simulated"),
+        },
     )
 
 
-def _market_source(value: str) -> str:
-    if value == "simulated":
-        raise NativeError("MARKET_SOURCE=simulated: there is no simulator yet; use `databento`, the default.")
-    if value not in DATABASES:
-        raise NativeError(f"MARKET_SOURCE={value}: it is `databento` or `simulated`.")
+def _market_source(values: Mapping[str, str]) -> str:
+    """As asked for or recorded; else Databento for whoever has a key, and for everybody else the simulated market."""
+    source = values.get("MARKET_SOURCE") or ("databento" if values.get("DATABENTO_API_KEY") else "simulated")
+    if source not in DATABASES:
+        raise NativeError(f"MARKET_SOURCE={source}: it is `databento` or `simulated`.")
+    return source
+
+
+def _invented(values: Mapping[str, str], earlier: Mapping[str, str], *, simulated: bool) -> dict[str, str]:
+    """What makes the invented market; with real data only what an earlier one was, so that it can be gone back to."""
+    if not simulated:
+        return {name: earlier.get(name, "") for name in INVENTED}
+    chosen = {name: _allowed(name, values.get(name, default)) for name, default in INVENTED.items()}
+    for name, value in chosen.items():
+        if earlier.get(name, value) not in ("", value):
+            raise NativeError(
+                f"{name}={value}: the database {DATABASES['simulated']} holds the market of {name}={earlier[name]}. "
+                f"./start-dev.sh reset deletes that one, or another OTS_STATE_DIR holds a second."
+            )
+    return chosen
+
+
+def _allowed(name: str, value: str) -> str:
+    pattern, explained = _ALLOWED.get(name, ("", ""))
+    if pattern and not re.fullmatch(pattern, value):
+        raise NativeError(f"{name}={value}: {explained}.")
     return value
