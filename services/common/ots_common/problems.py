@@ -21,17 +21,23 @@ TITLES = {
     403: "Not allowed",
     404: "Not found",
     405: "Method not allowed",
+    408: "Too slow",
     409: "Conflict",
     411: "Length required",
     413: "Too large",
+    414: "Address too long",
     415: "Unsupported media type",
+    417: "Expectation failed",
     422: "Not valid",
     429: "Too many requests",
+    431: "Head too large",
     500: "Internal error",
+    501: "Not implemented",
     502: "Bad answer from a service",
     503: "Not available now",
-    507: "No room",
     504: "A service took too long",
+    505: "HTTP version not supported",
+    507: "No room",
 }
 
 
@@ -70,22 +76,27 @@ class Problem(Exception):
         self.headers = dict(headers or {})
         self.extra = dict(extra or {})
 
-    def response(self) -> Response:
-        """The problem+json response; must be called inside a request."""
+    def body(self, instance: str, request_id: str | None) -> dict[str, Any]:
+        """The members of the problem as an answer to a request of the path ``instance``."""
         body: dict[str, Any] = {
             "type": f"urn:ai-ots:problem:{self.kind}",
             "title": TITLES.get(self.status, "Error"),
             "status": self.status,
             "detail": self.detail,
-            "instance": request.path,
-            "request_id": g.get("request_id"),
+            "instance": instance,
+            "request_id": request_id,
         }
         if self.errors:
             body["errors"] = [{"pointer": e.pointer, "detail": e.detail} for e in self.errors]
         if self.hint:
             body["hint"] = self.hint
         body.update(self.extra)
-        return Response(json.dumps(body), status=self.status, mimetype="application/problem+json", headers=self.headers)
+        return body
+
+    def response(self) -> Response:
+        """The problem+json response; must be called inside a request."""
+        body = json.dumps(self.body(request.path, g.get("request_id")))
+        return Response(body, status=self.status, mimetype="application/problem+json", headers=self.headers)
 
 
 def invalid(pointer: str, detail: str, *, hint: str | None = None) -> Problem:
