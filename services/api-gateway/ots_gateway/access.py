@@ -5,9 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
+from typing import Literal
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 GATEWAY = "gateway"
+
+Scope = Literal["market", "analytics", "cache", "control", "account"]
+# whose rate limit a route spends (see limits.py and RATE_LIMITS)
+Bucket = Literal["open", "login", "account", "read", "compute", "write", "control"]
 
 
 class Role(IntEnum):
@@ -31,41 +36,61 @@ class Role(IntEnum):
 
 @dataclass(frozen=True)
 class Route:
-    """One row: ``role`` None means that anybody may, ``{name}`` in the pattern stands for one segment."""
+    """One row. ``{name}`` in the pattern stands for one segment.
+
+    ``role`` None: anybody may. ``scope``: what an API key must be allowed; ``bucket`` and ``cost``: whose rate limit a
+    request spends, and how much of it. ``body_limit`` in bytes; ``timeout_s`` from the whole request to the head of the
+    answer. ``idempotent``: a POST that honours ``Idempotency-Key``.
+    """
 
     method: str
     pattern: str
     service: str
     role: Role | None
+    scope: Scope = "market"
+    bucket: Bucket = "read"
+    cost: int = 1
     body_limit: int = 0
     timeout_s: float = 30.0
+    idempotent: bool = False
 
 
 ROUTES: tuple[Route, ...] = (
-    Route("GET", "/health", GATEWAY, None),
-    Route("GET", "/health/live", GATEWAY, None),
-    Route("GET", "/version", GATEWAY, None),
-    Route("GET", "/metrics", GATEWAY, None),  # asks for METRICS_TOKEN itself
-    Route("POST", "/api/v1/auth/login", GATEWAY, None, body_limit=8 * KIB),
-    Route("GET", "/api/v1/auth/me", GATEWAY, Role.VIEWER),
+    Route("GET", "/health", GATEWAY, None, bucket="open"),
+    Route("GET", "/health/live", GATEWAY, None, bucket="open"),
+    Route("GET", "/version", GATEWAY, None, bucket="open"),
+    Route("GET", "/metrics", GATEWAY, None, bucket="open"),  # asks for METRICS_TOKEN itself
+    Route("GET", "/docs", GATEWAY, None, bucket="open"),
+    Route("GET", "/docs/{asset}", GATEWAY, None, bucket="open"),
+    Route("GET", "/api/v1/openapi.json", GATEWAY, None, bucket="open", cost=4),
+    Route("POST", "/api/v1/auth/login", GATEWAY, None, "account", "login", body_limit=8 * KIB),
+    Route("GET", "/api/v1/auth/me", GATEWAY, Role.VIEWER, "account", "account"),
     # an upload may wait 300 s for its run, after its own transfer
-    Route("POST", "/api/v1/data/imports", "data-ingestion", Role.OPERATOR, body_limit=2 * GIB, timeout_s=360),
+    Route(
+        "POST", "/api/v1/data/imports", "data-ingestion", Role.OPERATOR, "control", "control",
+        cost=5, body_limit=2 * GIB, timeout_s=360, idempotent=True,
+    ),
     Route("GET", "/api/v1/data/runs", "data-ingestion", Role.VIEWER),
     Route("GET", "/api/v1/data/runs/{run_id}", "data-ingestion", Role.VIEWER),
     Route("GET", "/api/v1/data/bars/{symbol}", "data-ingestion", Role.VIEWER),
     Route("GET", "/api/v1/data/trades/{symbol}", "data-ingestion", Role.VIEWER),
     Route("GET", "/api/v1/data/quotes/{symbol}", "data-ingestion", Role.VIEWER),
     Route("GET", "/api/v1/data/instruments", "data-ingestion", Role.VIEWER),
-    Route("POST", "/api/v1/data/corporate-actions", "data-ingestion", Role.OPERATOR, body_limit=MIB),
+    Route(
+        "POST", "/api/v1/data/corporate-actions", "data-ingestion", Role.OPERATOR, "control", "control",
+        body_limit=MIB, idempotent=True,
+    ),
     Route("GET", "/api/v1/data/corporate-actions/{symbol}", "data-ingestion", Role.VIEWER),
-    Route("GET", "/api/v1/analytics/indicators", "analytics", Role.VIEWER),
-    Route("GET", "/api/v1/analytics/indicators/{symbol}", "analytics", Role.VIEWER),
-    Route("GET", "/api/v1/analytics/patterns/{symbol}", "analytics", Role.VIEWER),
-    Route("GET", "/api/v1/cache/stock-prices/{symbol}", "cache", Role.VIEWER),
-    Route("POST", "/api/v1/cache/analytics", "cache", Role.TRADER, body_limit=MIB),
-    Route("GET", "/api/v1/cache/analytics/{key}", "cache", Role.VIEWER),
-    Route("DELETE", "/api/v1/cache/analytics/{key}", "cache", Role.TRADER),
-)
+    Route("GET", "/api/v1/analytics/indicators", "analytics", Role.VIEWER, "analytics"),
+    Route("GET", "/api/v1/analytics/indicators/{symbol}", "analytics", Role.VIEWER, "analytics", "compute", cost=2),
+    Route("GET", "/api/v1/analytics/patterns/{symbol}", "analytics", Role.VIEWER, "analytics", "compute", cost=5),
+    Route("GET", "/api/v1/cache/stock-prices/{symbol}", "cache", Role.VIEWER, "cache"),
+    Route(
+        "POST", "/api/v1/cache/analytics", "cache", Role.TRADER, "cache", "write", body_limit=MIB, idempotent=True
+    ),
+    Route("GET", "/api/v1/cache/analytics/{key}", "cache", Role.VIEWER, "cache"),
+    Route("DELETE", "/api/v1/cache/analytics/{key}", "cache", Role.TRADER, "cache", "write"),
+)  # fmt: skip
 
 
 @lru_cache(maxsize=1)
@@ -78,11 +103,13 @@ def _by_length() -> dict[int, list[tuple[tuple[str, ...], Route]]]:
 
 
 def routes_at(segments: tuple[str, ...]) -> dict[str, Route]:
-    """The routes of a path by method; empty when the path is nowhere in the table."""
-    found = {}
+    """The routes of a path by method; empty when the path is nowhere in the table. A segment beats a placeholder."""
+    found: dict[str, tuple[int, Route]] = {}
     for pattern, route in _by_length().get(len(segments), ()):
         if all(want == got or (want.startswith("{") and got) for want, got in zip(pattern, segments, strict=True)):
-            found[route.method] = route
+            placeholders = route.pattern.count("{")
+            if route.method not in found or placeholders < found[route.method][0]:
+                found[route.method] = (placeholders, route)
     if "GET" in found:
         found["HEAD"] = found["GET"]
-    return found
+    return {method: route for method, (_, route) in found.items()}
