@@ -4,7 +4,8 @@ set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 mode_file="$root/.ots/mode"
-services="gateway cache ingestion ingestion-worker analytics postgres redis prometheus"
+market_file="$root/.ots/market"
+services="gateway cache ingestion ingestion-worker ingestion-collector ingestion-backfiller analytics postgres redis prometheus"
 
 usage() {
   cat <<'END'
@@ -70,6 +71,57 @@ native() {
 
 compose() { docker compose --project-directory "$root" "$@"; }
 
+recorded() { sed -n "s/^$1=//p" "$market_file" 2>/dev/null || true; }
+
+# as asked for, else as `up` recorded, else Databento for whoever has a key, and for everybody else the simulated market
+choose_market() {
+  local earlier default=simulated
+  earlier=$(recorded MARKET_SOURCE)
+  if [ -n "$(setting DATABENTO_API_KEY '')" ]; then default=databento; fi
+  MARKET_SOURCE=$(setting MARKET_SOURCE "${earlier:-$default}")
+  case $MARKET_SOURCE in
+    databento) MARKET_DATABASE=ots ;;
+    simulated)
+      MARKET_DATABASE=ots_sim
+      COMPOSE_PROFILES=simulated${COMPOSE_PROFILES:+,$COMPOSE_PROFILES}
+      services="$services simulator"
+      choose_invented SIMULATOR_SEED 1
+      choose_invented SIMULATOR_CALENDAR around-the-clock
+      choose_invented SIMULATOR_SIZE laptop
+      ;;
+    *) fail "MARKET_SOURCE=$MARKET_SOURCE: it is databento or simulated." ;;
+  esac
+  export MARKET_SOURCE MARKET_DATABASE COMPOSE_PROFILES="${COMPOSE_PROFILES:-}"
+  if [ "$command" = up ]; then record_market "$earlier"; fi
+}
+
+# what makes one invented market is kept until `reset`: its database takes no other
+choose_invented() { # choose_invented NAME DEFAULT
+  local earlier value
+  earlier=$(recorded "$1")
+  value=$(setting "$1" "${earlier:-$2}")
+  if [ "$command" = up ] && [ "${earlier:-$value}" != "$value" ]; then
+    fail "$1=$value: the database $MARKET_DATABASE holds the market of $1=$earlier; ./start-dev.sh reset deletes that one."
+  fi
+  export "$1=$value"
+}
+
+record_market() { # record_market EARLIER_SOURCE
+  local name value lines
+  if [ -n "$1" ] && [ "$1" != "$MARKET_SOURCE" ]; then
+    echo "Market source changes from $1 to $MARKET_SOURCE, and with it the database; both keep what they hold."
+  fi
+  if [ "$MARKET_SOURCE" = simulated ] && [ -n "$(setting DATABENTO_API_KEY '')" ]; then
+    echo "DATABENTO_API_KEY is set and not used: the market is simulated. MARKET_SOURCE=databento ./start-dev.sh changes to real data."
+  fi
+  lines="MARKET_SOURCE=$MARKET_SOURCE"
+  for name in SIMULATOR_SEED SIMULATOR_CALENDAR SIMULATOR_SIZE; do
+    if [ "$MARKET_SOURCE" = simulated ]; then value=${!name}; else value=$(recorded "$name"); fi
+    lines="$lines"$'\n'"$name=$value"
+  done
+  echo "$lines" >"$market_file"
+}
+
 # a Python of any age makes .env; where there is none, a container's does
 make_env_file() {
   local script=infrastructure/native/ots_native/env_file.py
@@ -86,22 +138,30 @@ gateway_url() { echo "http://localhost:$(setting OTS_PORT_GATEWAY 8000)"; }
 compose_up() {
   make_env_file
   echo "Building and starting the containers; the first time takes some minutes."
+  if [ "$MARKET_SOURCE" = databento ]; then compose --profile simulated rm --stop --force simulator >/dev/null 2>&1 || true; fi
   compose up -d --build --wait || fail "not everything came up; see ./start-dev.sh status and logs."
-  local url; url=$(gateway_url)
+  local url source path paths; url=$(gateway_url)
+  if [ "$MARKET_SOURCE" = simulated ]; then
+    source="simulated (seed $SIMULATOR_SEED); collection: on"
+    paths="data/collection/status data/market-status"
+  else
+    source="databento; collection: $([ -n "$(setting DATABENTO_API_KEY '')" ] && echo on || echo 'off (DATABENTO_API_KEY is not set)'); imports of DBN files: on"
+    paths=data/runs
+  fi
   cat <<END
 
-AI-OTS is running. Market source: $(setting MARKET_SOURCE databento).
+AI-OTS is running. Market source: $source.
 
   API         $url/api/v1
   Health      $url/health
   Prometheus  http://localhost:$(setting OTS_PORT_PROMETHEUS 9090)
-  Grafana     docker compose --profile grafana up -d
+  Grafana     docker compose --profile grafana up -d grafana
 
 Next:
   eval "\$(./start-dev.sh token --role operator)"
   curl -fsS $url/health
-  curl -fsS -H "Authorization: Bearer \$TOKEN" $url/api/v1/data/runs
 END
+  for path in $paths; do echo "  curl -fsS -H \"Authorization: Bearer \$TOKEN\" $url/api/v1/$path"; done
 }
 
 compose_status() {
@@ -137,15 +197,16 @@ compose_token() {
 
 in_compose() {
   command -v docker >/dev/null 2>&1 || fail "there is no docker; ./start-dev.sh --native needs none."
+  choose_market
   case $command in
     up) compose_up ;;
-    down) compose --profile grafana down ;;
+    down) compose --profile grafana --profile simulated down ;;
     status) compose_status ;;
     logs) compose logs --tail 100 "$@" ;;
     token) compose_token "$@" ;;
     reset)
-      compose --profile grafana down -v
-      rm -f "$mode_file"
+      compose --profile grafana --profile simulated down -v
+      rm -f "$mode_file" "$market_file"
       rmdir "$root/.ots" 2>/dev/null || true
       echo "Deleted the containers and their volumes."
       ;;

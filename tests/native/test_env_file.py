@@ -14,7 +14,7 @@ import pytest
 from native.stand_ins import CHECKOUT
 from ots_native import env_file
 from ots_native.env_file import SECRETS, complete_env_file, parse_env, read_env_file
-from ots_native.settings import OPTIONS, Ports
+from ots_native.settings import INVENTED, OPTIONS, Ports
 
 
 def test_it_is_made_with_secrets_that_nobody_else_can_read(tmp_path: Path) -> None:
@@ -23,7 +23,9 @@ def test_it_is_made_with_secrets_that_nobody_else_can_read(tmp_path: Path) -> No
     assert path.stat().st_mode & 0o777 == 0o600
     values = read_env_file(path)
     assert len(set(values.values())) == len(SECRETS)
-    assert all(len(value) >= 43 for value in values.values())
+    assert all(len(value) >= 43 for name, value in values.items() if name != "SIMULATOR_KEY")
+    # as Databento's client wants a key to look
+    assert re.fullmatch(r"db-[A-Za-z0-9_-]{29}", values["SIMULATOR_KEY"])
     assert len(base64.urlsafe_b64decode(values["JWT_SIGNING_KEY"] + "=")) == 32
 
 
@@ -74,7 +76,7 @@ def test_it_runs_by_itself_for_compose(tmp_path: Path) -> None:
 
 def test_the_example_explains_every_name() -> None:
     explained = set(re.findall(r"^#?([A-Z_]+)=", (CHECKOUT / ".env.example").read_text(), re.MULTILINE))
-    assert {*SECRETS, *OPTIONS, *Ports().as_values(), "MARKET_SOURCE"} <= explained
+    assert {*SECRETS, *OPTIONS, *INVENTED, *Ports().as_values(), "MARKET_SOURCE"} <= explained
 
 
 def test_the_example_holds_no_secret() -> None:

@@ -17,7 +17,9 @@ from ots_native.errors import NativeError
 from ots_native.platform import Platform
 from ots_native.private_files import socket_folder
 from ots_native.processes import processes_of
+from ots_native.programs import Programs
 from ots_native.settings import Ports, Settings, resolve
+from ots_native.supervision import Program
 
 GIVEN = dict.fromkeys(SECRETS, "x" * 40)
 
@@ -60,9 +62,120 @@ def test_folders_of_others_are_neither_used_nor_deleted(tmp_path: Path) -> None:
     assert (tmp_path / "thesis.tex").exists()
 
 
-def test_the_simulated_market_is_refused_while_there_is_none() -> None:
-    with pytest.raises(NativeError, match="no simulator yet"):
-        resolve({**GIVEN, "MARKET_SOURCE": "simulated"}, None, running=False)
+@pytest.mark.parametrize(
+    ("given", "source", "database", "calendar"),
+    [
+        ({}, "simulated", "ots_sim", "around-the-clock"),
+        ({"SIMULATOR_CALENDAR": "xnys"}, "simulated", "ots_sim", "xnys"),
+        ({"DATABENTO_API_KEY": "db-1"}, "databento", "ots", "xnys"),
+        ({"DATABENTO_API_KEY": "db-1", "MARKET_SOURCE": "simulated"}, "simulated", "ots_sim", "around-the-clock"),
+        ({"MARKET_SOURCE": "databento", "SIMULATOR_CALENDAR": "around-the-clock"}, "databento", "ots", "xnys"),
+    ],
+)
+def test_the_market_is_simulated_for_whoever_has_no_key_and_says_nothing(
+    given: dict[str, str], source: str, database: str, calendar: str
+) -> None:
+    settings = resolve({**GIVEN, **given}, None, running=False)
+    assert (settings.market_source, settings.market_database) == (source, database)
+    assert settings.market_calendar == calendar
+    assert settings.key_left_aside == (source == "simulated" and "DATABENTO_API_KEY" in given)
+
+
+@pytest.mark.parametrize("first", ["simulated", "databento"])
+def test_a_key_found_or_lost_later_changes_no_recorded_market(first: str) -> None:
+    recorded = resolve({**GIVEN, "MARKET_SOURCE": first}, None, running=False)
+    for key in ("", "db-1"):
+        assert resolve({**GIVEN, "DATABENTO_API_KEY": key}, recorded, running=False).market_source == first
+
+
+def test_the_database_of_one_invented_market_takes_no_other() -> None:
+    first = resolve({**GIVEN, "SIMULATOR_SEED": "7"}, None, running=False)
+    assert resolve(GIVEN, first, running=False).values["SIMULATOR_SEED"] == "7"
+    for other in ({"SIMULATOR_SEED": "8"}, {"SIMULATOR_CALENDAR": "xnys"}, {"SIMULATOR_SIZE": "full"}):
+        with pytest.raises(NativeError, match=r"holds the market of .*reset"):
+            resolve({**GIVEN, **other}, first, running=False)
+    # real data in between change nothing about that
+    real = resolve({**GIVEN, "MARKET_SOURCE": "databento", "SIMULATOR_SEED": "8"}, first, running=False)
+    with pytest.raises(NativeError, match="SIMULATOR_SEED=7"):
+        resolve({**GIVEN, "MARKET_SOURCE": "simulated", "SIMULATOR_SEED": "8"}, real, running=False)
+    assert resolve({**GIVEN, "MARKET_SOURCE": "simulated"}, real, running=False).values["SIMULATOR_SEED"] == "7"
+    # a platform that never had an invented market may have any
+    never = resolve({**GIVEN, "MARKET_SOURCE": "databento"}, None, running=False)
+    chosen = resolve({**GIVEN, "MARKET_SOURCE": "simulated", "SIMULATOR_SEED": "8"}, never, running=False)
+    assert chosen.values["SIMULATOR_SEED"] == "8"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MARKET_SOURCE", "real"),
+        ("SIMULATOR_SEED", "-1"),
+        ("SIMULATOR_SEED", "one"),
+        ("SIMULATOR_CALENDAR", "always"),
+        ("SIMULATOR_SIZE", "huge"),
+        ("SIMULATOR_SPEED", "0.0"),
+        ("SIMULATOR_SPEED", "nan"),
+    ],
+)
+def test_a_market_that_cannot_be_is_refused(name: str, value: str) -> None:
+    with pytest.raises(NativeError, match=f"{name}={value}: it is"):
+        resolve({**GIVEN, name: value}, None, running=False)
+
+
+def programs_of(state: Path, **given: str) -> dict[str, Program]:
+    """Every program of a platform with these settings, by name."""
+    settings = resolve({**GIVEN, **given}, None, running=False)
+    platform = Platform(CHECKOUT, state=state)
+    built = Programs(CHECKOUT, state, settings, platform.postgres(settings), platform.redis(settings))
+    try:
+        return {program.name: program for program in built.all()}
+    finally:
+        platform.postgres(settings).remove()
+
+
+def test_with_the_simulated_market_ingestion_knows_no_other_vendor(tmp_path: Path) -> None:
+    programs = programs_of(tmp_path, MARKET_SOURCE="simulated", DATABENTO_API_KEY="db-real", SIMULATOR_KEY="db-sim")
+    ingestion = [program for name, program in programs.items() if name.startswith("ingestion")]
+    assert len(ingestion) == 4
+    ports = Ports()
+    for program in ingestion:
+        environment = program.environment
+        assert environment["DATABENTO_API_KEY"] == "db-sim"
+        assert environment["DATABENTO_HISTORICAL_URL"] == f"https://localhost:{ports.simulator}"
+        assert environment["DATABENTO_LIVE_PORT"] == str(ports.simulator_live)
+        assert Path(environment["REQUESTS_CA_BUNDLE"]).parent == Path(
+            programs["simulator"].environment["SIMULATOR_TLS_DIR"]
+        )
+        assert environment["COLLECT_ON_FIRST_START"] == "true"
+    assert programs["simulator"].environment["SIMULATOR_KEY"] == "db-sim"
+    assert "db-real" not in str(programs)
+    for name in ("gateway", "cache", "analytics", *(program.name for program in ingestion)):
+        assert programs[name].environment["MARKET_CALENDAR"] == "around-the-clock"
+    for name in ("gateway", "cache", "analytics"):
+        assert "db-sim" not in str(programs[name])
+    # nor any database
+    assert not {"DATABASE_URL", "REDIS_URL"} & set(programs["simulator"].environment)
+
+
+def test_with_real_data_there_is_no_simulator_and_nothing_starts_by_itself(tmp_path: Path) -> None:
+    programs = programs_of(tmp_path, DATABENTO_API_KEY="db-real", SIMULATOR_KEY="db-sim")
+    assert "simulator" not in programs
+    assert "db-sim" not in str(programs)
+    for name in ("ingestion", "ingestion-worker", "ingestion-collector", "ingestion-backfiller"):
+        environment = programs[name].environment
+        assert environment["DATABENTO_API_KEY"] == "db-real"
+        assert environment["MARKET_CALENDAR"] == "xnys"
+        assert not {
+            "DATABENTO_HISTORICAL_URL", "DATABENTO_LIVE_HOST", "REQUESTS_CA_BUNDLE", "COLLECT_ON_FIRST_START",
+        } & set(environment)  # fmt: skip
+
+
+def test_markets_share_no_spool(tmp_path: Path) -> None:
+    spools = {
+        programs_of(tmp_path / source, MARKET_SOURCE=source)["ingestion-collector"].environment["SPOOL_DIR"]
+        for source in ("databento", "simulated")
+    }
+    assert len({Path(spool).name for spool in spools}) == 2
 
 
 def test_what_up_recorded_holds_until_somebody_says_otherwise(tmp_path: Path) -> None:

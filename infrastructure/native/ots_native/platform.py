@@ -33,7 +33,7 @@ READY_TIMEOUT_S = 120.0
 LOG_LINES = 100
 _MARKER = "made-by-ai-ots"
 # what start-dev.sh writes there before any of this runs
-_EARLY_FILES = {"mode"}
+_EARLY_FILES = {"mode", "market"}
 
 
 @dataclass(frozen=True)

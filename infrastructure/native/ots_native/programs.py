@@ -132,7 +132,7 @@ class Programs:
             **{name: settings.values[name] for name in options},
         }
         if settings.values["SIMULATOR_TAPE"]:
-            environment["SIMULATOR_TAPE"] = settings.values["SIMULATOR_TAPE"]
+            environment["SIMULATOR_TAPE"] = str(self._root / Path(settings.values["SIMULATOR_TAPE"]).expanduser())
         return Program(SIMULATOR, [*_python(), "-m", "ots_simulator"], self._state, environment)
 
     def _web_environment(self, name: str) -> dict[str, str]:
@@ -172,7 +172,7 @@ class Programs:
         return {
             "DATABENTO_API_KEY": values["SIMULATOR_KEY"],
             "DATABENTO_HISTORICAL_URL": f"https://localhost:{ports.simulator}",
-            "DATABENTO_LIVE_HOST": "localhost",
+            "DATABENTO_LIVE_HOST": "127.0.0.1",
             "DATABENTO_LIVE_PORT": str(ports.simulator_live),
             "REQUESTS_CA_BUNDLE": str(self._folder("simulator") / "ca.pem"),
             # what is on this machine is not asked for through a proxy
