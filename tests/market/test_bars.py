@@ -65,15 +65,24 @@ def test_a_daily_bar_is_the_regular_session_and_known_at_its_close():
     assert int(bars.starts[0]) == (date(2015, 12, 24) - date(1970, 1, 1)).days * DAY_NS
 
 
-@given(st.lists(st.tuples(st.integers(0, 5 * MINUTE_NS), st.integers(1, 100), st.integers(1, 9)), min_size=1))
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 3), st.integers(0, 5 * MINUTE_NS), st.integers(1, 100), st.integers(1, 9)), min_size=1
+    )
+)
 def test_bars_of_trades(trades):
-    trades.sort(key=lambda t: t[0])
-    times, prices, sizes = (np.array(column, np.int64) for column in zip(*trades, strict=True))
-    starts, opened, high, low, close, volume = bars_from_trades(times, prices, sizes)
+    trades.sort(key=lambda t: t[:2])
+    series, times, prices, sizes = (np.array(column, np.int64) for column in zip(*trades, strict=True))
+    first, opened, high, low, close, volume = bars_from_trades(series, times, prices, sizes)
     assert int(volume.sum()) == int(sizes.sum())
-    for i, start in enumerate(starts):
-        mine = [p for t, p, _ in trades if t // MINUTE_NS * MINUTE_NS == start]
-        assert (opened[i], high[i], low[i], close[i]) == (mine[0], max(mine), min(mine), mine[-1])
+    expected = {}
+    for one, at, price, size in trades:
+        expected.setdefault((one, at // MINUTE_NS), []).append((price, size))
+    assert list(zip(series[first].tolist(), (times[first] // MINUTE_NS).tolist(), strict=True)) == list(expected)
+    for i, mine in enumerate(expected.values()):
+        prices_of = [price for price, _ in mine]
+        assert (opened[i], high[i], low[i], close[i]) == (mine[0][0], max(prices_of), min(prices_of), mine[-1][0])
+        assert volume[i] == sum(size for _, size in mine)
 
 
 @pytest.mark.parametrize("daily", [True, False])

@@ -8,7 +8,7 @@ value, all big-endian; at the end the int16 -1.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from ots_common.database import Connection
 
+# rows encoded at a time: the server stores the ones before while these are made
+_PIECE_ROWS = 16_384
 _HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _TRAILER = b"\xff\xff"
 # microseconds between 1970-01-01 and PostgreSQL's epoch, 2000-01-01
@@ -45,13 +47,18 @@ class Column:
     values: NDArray[Any]
     null: NDArray[np.bool_] | None = None
 
-    def take(self, which: NDArray[Any]) -> Column:
-        """The rows that ``which`` (mask or indices) selects."""
+    def take(self, which: NDArray[Any] | slice) -> Column:
+        """The rows that ``which`` (mask, indices or slice) selects."""
         return Column(self.name, self.kind, self.values[which], None if self.null is None else self.null[which])
 
 
 def encode(columns: Sequence[Column]) -> bytes:
     """The whole binary COPY stream of ``columns``, all of one length. Raises ValueError for what does not fit."""
+    return b"".join(_pieces(columns))
+
+
+def _pieces(columns: Sequence[Column]) -> Iterator[bytes]:
+    """The stream piece by piece."""
     n = len(columns[0].values)
     if unknown := {c.kind for c in columns} - _WIRE.keys():
         raise ValueError(f"no wire format for {sorted(unknown)}")
@@ -59,22 +66,31 @@ def encode(columns: Sequence[Column]) -> bytes:
     for i, column in enumerate(columns):
         fields += [(f"length{i}", ">i4"), (f"value{i}", _WIRE[column.kind])]
     dtype = np.dtype(fields)
-    rows = np.empty(n, dtype)
+    for i, column in enumerate(columns):
+        _check_fits(column, n, dtype[f"value{i}"].itemsize)
+    rows = np.empty(min(n, _PIECE_ROWS), dtype)
     rows["fields"] = len(columns)
+    yield _HEADER
+    for first in range(0, n, _PIECE_ROWS):
+        piece = slice(first, min(first + _PIECE_ROWS, n))
+        yield _encode_rows(rows[: piece.stop - first], [column.take(piece) for column in columns])
+    yield _TRAILER
+
+
+def _encode_rows(rows: NDArray[np.void], columns: Sequence[Column]) -> bytes:
+    """``rows`` is written over: only its field counts are kept."""
     keep: NDArray[np.bool_] | None = None
     for i, column in enumerate(columns):
-        width = dtype[f"value{i}"].itemsize
+        width = rows.dtype[f"value{i}"].itemsize
         rows[f"value{i}"] = column.values - _EPOCH_US if column.kind == "timestamptz" else column.values
-        _check_fits(column, n, width)
         rows[f"length{i}"] = width
         if column.null is not None and column.null.any():
             rows[f"length{i}"][column.null] = -1
             if keep is None:
-                keep = np.ones((n, dtype.itemsize), bool)
-            start = dtype.fields[f"value{i}"][1]  # type: ignore[index]
+                keep = np.ones((len(rows), rows.dtype.itemsize), bool)
+            start = rows.dtype.fields[f"value{i}"][1]  # type: ignore[index]
             keep[column.null, start : start + width] = False
-    body = rows.tobytes() if keep is None else rows.view(np.uint8).reshape(n, -1)[keep].tobytes()
-    return _HEADER + body + _TRAILER
+    return rows.tobytes() if keep is None else rows.view(np.uint8).reshape(len(rows), -1)[keep].tobytes()
 
 
 def _check_fits(column: Column, n: int, width: int) -> None:
@@ -94,7 +110,21 @@ def copy_in(connection: Connection, table: str, columns: Sequence[Column]) -> No
     """COPY ``columns`` into ``table``; raises what PostgreSQL raises."""
     names = ", ".join(c.name for c in columns)
     with connection.cursor() as cursor:
-        cursor.copy_expert(f"COPY {table} ({names}) FROM STDIN (FORMAT BINARY)", io.BytesIO(encode(columns)))
+        cursor.copy_expert(f"COPY {table} ({names}) FROM STDIN (FORMAT BINARY)", _Pieces(columns))
+
+
+class _Pieces:
+    """The stream as a file: the client encodes a piece while the server stores those before it."""
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        self._pieces = _pieces(columns)
+
+    def read(self, size: int = -1, /) -> bytes:
+        """The next piece, of whatever size (psycopg2 sends what it gets); empty at the end."""
+        return next(self._pieces, b"")
+
+    # psycopg2 reads; its type asks for both
+    readline = read
 
 
 def copy_out(connection: Connection, query: str, columns: Sequence[tuple[str, str]]) -> NDArray[Any]:

@@ -51,9 +51,10 @@ def store(connection: Connection, rows: Rows, instruments: Int64, ords: Int64 | 
         return done
     if ords is None or rows.digests is None:
         raise ValueError(f"{rows.table} needs the identity of each record")
-    done = _store_records(connection, rows, instruments, ords)
+    new, held = _place(connection, rows, instruments, ords)
+    done = _store_records(connection, rows.table, new, held, len(rows))
     if rows.table == "trades":
-        _rebuild_minutes(connection, instruments, rows.own_ns, keep=keep)
+        _build_minutes(connection, new, held, keep=keep)
         _update_price_latest(
             connection,
             "trade",
@@ -87,15 +88,36 @@ def _take(columns: Sequence[Column], which: NDArray[Any]) -> list[Column]:
     return [column.take(which) for column in columns]
 
 
-def _store_records(connection: Connection, rows: Rows, instruments: Int64, ords: Int64) -> Stored:
+@dataclass(frozen=True)
+class _Placed:
+    """Rows in the order of the index: that halves what the index costs. ``stored_us``: see :func:`_place`."""
+
+    instruments: Int64
+    own_ns: Int64
+    columns: list[Column]
+    stored_us: Int64
+
+    def __len__(self) -> int:
+        return len(self.own_ns)
+
+    def take(self, which: NDArray[Any]) -> _Placed:
+        return _Placed(self.instruments[which], self.own_ns[which], _take(self.columns, which), self.stored_us[which])
+
+
+def _place(connection: Connection, rows: Rows, instruments: Int64, ords: Int64) -> tuple[_Placed, _Placed]:
+    """The rows, each key once: those that a plain COPY may write, and those that may be there already.
+
+    ``stored_us`` is, for each row, the newest time (µs) stored of its instrument in the minutes that its rows touch, or
+    the least integer when nothing is. What is later than that is new, and so is every row of a later minute.
+    """
     digests = rows.digests
     assert digests is not None  # noqa: S101  (store has looked)
     order = np.lexsort((ords, digests, rows.own_ns, instruments))
-    keys = [key[order] for key in (instruments, rows.own_ns // 1000, digests, ords)]
+    keys = [key[order] for key in (instruments, rows.own_ns, digests, ords)]
     first = np.ones(len(order), bool)
     first[1:] = np.any([key[1:] != key[:-1] for key in keys], axis=0)
-    # in the order of the index: that halves what the index costs
-    order = order[first]
+    if not first.all():
+        order = order[first]
     columns = [
         Column("instrument_id", "int4", instruments),
         *_time_columns(rows.own_ns),
@@ -103,40 +125,52 @@ def _store_records(connection: Connection, rows: Rows, instruments: Int64, ords:
         Column("ord", "int4", ords),
         *rows.columns,
     ]
-    columns = _take(columns, order)
-    if _nothing_there(connection, rows.table, instruments[order], rows.own_ns[order]):
-        copy_in(connection, rows.table, columns)
-        inserted = len(order)
-    else:
-        stage = _stage(connection, rows.table, columns)
-        names = ", ".join(column.name for column in columns)
-        with connection.cursor() as cursor:
-            cursor.execute(f"INSERT INTO {rows.table} ({names}) SELECT {names} FROM {stage} ON CONFLICT DO NOTHING")
-            inserted = cursor.rowcount
-    return Stored(stored=inserted, duplicate=len(rows) - inserted)
+    instruments, own_ns = instruments[order], rows.own_ns[order]
+    stored_us = _newest_stored(connection, rows.table, instruments, own_ns)
+    placed = _Placed(instruments, own_ns, _take(columns, order), stored_us)
+    new = own_ns // 1000 > stored_us
+    if new.all():
+        return placed, placed.take(~new)
+    return placed.take(new), placed.take(~new)
 
 
-def _nothing_there(connection: Connection, table: str, instruments: Int64, own_ns: Int64) -> bool:
-    """True when no row of these instruments is stored in the span of their new rows, so that a plain COPY will do.
-
-    Takes the table's write lock against other writers first: what is not there now is not there at the COPY either.
-    """
+def _newest_stored(connection: Connection, table: str, instruments: Int64, own_ns: Int64) -> Int64:
+    """Takes the table's write lock first: what is not there now, another writer does not put there before the COPY."""
     first = np.flatnonzero(np.concatenate(([True], instruments[1:] != instruments[:-1])))
     last = np.append(first[1:], len(instruments)) - 1
+    starts = own_ns[first] // MINUTE_NS * MINUTE_NS
+    ends = (own_ns[last] // MINUTE_NS + 1) * MINUTE_NS
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtext('write ' || %s))", (table,))
         cursor.execute(
-            "SELECT NOT EXISTS (SELECT FROM"
-            " unnest(%s::integer[], %s::timestamptz[], %s::timestamptz[]) AS k (id, lo, hi)"
-            f" CROSS JOIN LATERAL (SELECT FROM {table} t WHERE t.instrument_id = k.id AND t.ts BETWEEN k.lo AND k.hi"
-            " LIMIT 1) AS found)",
+            "SELECT k.n, (extract(epoch FROM newest.ts) * 1000000)::bigint FROM"
+            " unnest(%s::integer[], %s::timestamptz[], %s::timestamptz[]) WITH ORDINALITY AS k (id, lo, hi, n)"
+            f" CROSS JOIN LATERAL (SELECT ts FROM {table} t WHERE t.instrument_id = k.id"
+            " AND t.ts >= k.lo AND t.ts < k.hi ORDER BY ts DESC LIMIT 1) AS newest",
             (
                 instruments[first].tolist(),
-                [to_datetime(t) for t in own_ns[first]],
-                [to_datetime(t) for t in own_ns[last]],
+                [to_datetime(t) for t in starts],
+                [to_datetime(t) for t in ends],
             ),
         )
-        return bool((cursor.fetchone() or (False,))[0])
+        found = cursor.fetchall()
+    newest = np.full(len(first), np.iinfo(np.int64).min)
+    for n, at_us in found:
+        newest[n - 1] = at_us
+    return np.repeat(newest, last - first + 1)
+
+
+def _store_records(connection: Connection, table: str, new: _Placed, held: _Placed, offered: int) -> Stored:
+    inserted = len(new)
+    if len(new):
+        copy_in(connection, table, new.columns)
+    if len(held):
+        stage = _stage(connection, table, held.columns)
+        names = ", ".join(column.name for column in held.columns)
+        with connection.cursor() as cursor:
+            cursor.execute(f"INSERT INTO {table} ({names}) SELECT {names} FROM {stage} ON CONFLICT DO NOTHING")
+            inserted += cursor.rowcount
+    return Stored(stored=inserted, duplicate=offered - inserted)
 
 
 def _stage(connection: Connection, table: str, columns: Sequence[Column]) -> str:
@@ -187,49 +221,89 @@ def _upsert_bars(connection: Connection, table: str, stage: str, condition: str)
         )
 
 
-def _rebuild_minutes(connection: Connection, instruments: Int64, times_ns: Int64, *, keep: bool) -> None:
-    """Build the touched minutes again from all their stored trades, so that a replay never doubles a volume."""
-    open_chunks(connection, "bars_1m", times_ns // MINUTE_NS * MINUTE_NS, keep=keep)
-    built = []
-    for instrument in np.unique(instruments):
-        touched = np.unique(times_ns[instruments == instrument] // MINUTE_NS)
-        trades = _trades_of_minutes(connection, int(instrument), int(touched[0]), int(touched[-1]) + 1)
-        trades = trades[np.isin(trades["ts"] // (MINUTE_NS // 1000), touched)]
-        for publisher in np.unique(trades["publisher_id"]):
-            mine = trades[trades["publisher_id"] == publisher]
-            bars = bars_from_trades(mine["ts"] * 1000 + mine["ts_ns"], mine["price"], mine["size"])
-            built.append((int(instrument), int(publisher), bars))
-    if not built:
-        return
-    starts, opened, high, low, close, volume = (np.concatenate([b[2][i] for b in built]) for i in range(6))
-    lengths = [len(b[2][0]) for b in built]
-    columns = [
-        Column("instrument_id", "int4", np.repeat([b[0] for b in built], lengths)),
-        Column("ts", "timestamptz", starts // 1000),
-        Column("publisher_id", "int4", np.repeat([b[1] for b in built], lengths)),
-        Column("open", "int8", opened),
-        Column("high", "int8", high),
-        Column("low", "int8", low),
-        Column("close", "int8", close),
-        Column("volume", "int8", volume),
-        Column("origin", "char", np.full(len(starts), b"t", "S1")),
-    ]
+@dataclass(frozen=True)
+class _Trades:
+    """Trades in any order; each array has shape (n,). ``key``: sequence, digest, ord, which order equal times."""
+
+    instruments: Int64
+    publishers: Int64
+    own_ns: Int64
+    prices: Int64
+    sizes: Int64
+    key: tuple[Int64, Int64, Int64]
+
+
+def _build_minutes(connection: Connection, new: _Placed, held: _Placed, *, keep: bool) -> None:
+    """The bars of the touched minutes, from all their trades, so that a replay never doubles a volume.
+
+    Minutes in which nothing was stored before are built from the rows in hand, the others from what is stored now.
+    """
+    times = np.concatenate((new.own_ns, held.own_ns))
+    open_chunks(connection, "bars_1m", times // MINUTE_NS * MINUTE_NS, keep=keep)
+    fresh = new.own_ns // MINUTE_NS * (MINUTE_NS // 1000) > new.stored_us
+    mine = new if fresh.all() else new.take(fresh)
+    shared_instruments = np.concatenate((new.instruments[~fresh], held.instruments))
+    shared_minutes = np.concatenate((new.own_ns[~fresh], held.own_ns)) // MINUTE_NS
+    parts = []
+    if len(mine):
+        sequence, digests, ords = (_values(mine.columns, name) for name in ("sequence", "digest", "ord"))
+        publishers, prices, sizes = (_values(mine.columns, name) for name in ("publisher_id", "price", "size"))
+        parts.append(_Trades(mine.instruments, publishers, mine.own_ns, prices, sizes, (sequence, digests, ords)))
+    if len(shared_minutes):
+        parts.append(_trades_of_minutes(connection, shared_instruments, shared_minutes))
+    columns = [_bar_columns(trades) for trades in parts]
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtext('write ' || %s))", ("bars_1m",))
-    _upsert_bars(connection, "bars_1m", _stage(connection, "bars_1m", columns), "b.origin = 't'")
+    for part in columns:
+        _upsert_bars(connection, "bars_1m", _stage(connection, "bars_1m", part), "b.origin = 't'")
 
 
-def _trades_of_minutes(connection: Connection, instrument: int, first: int, end: int) -> NDArray[Any]:
+def _bar_columns(trades: _Trades) -> list[Column]:
+    order = np.lexsort((*trades.key[::-1], trades.own_ns, trades.publishers, trades.instruments))
+    series = trades.instruments[order] << 16 | trades.publishers[order]
+    own_ns = trades.own_ns[order]
+    first, *values = bars_from_trades(series, own_ns, trades.prices[order], trades.sizes[order])
+    return [
+        Column("instrument_id", "int4", trades.instruments[order][first]),
+        Column("ts", "timestamptz", own_ns[first] // MINUTE_NS * (MINUTE_NS // 1000)),
+        Column("publisher_id", "int4", trades.publishers[order][first]),
+        *(Column(name, "int8", v) for name, v in zip(_BAR_VALUES[:5], values, strict=True)),
+        Column("origin", "char", np.full(len(first), b"t", "S1")),
+    ]
+
+
+def _trades_of_minutes(connection: Connection, instruments: Int64, minutes: Int64) -> _Trades:
+    """All stored trades of these minutes (of an instrument each), read in stretches of neighbouring minutes."""
+    keys = np.unique(np.stack((instruments, minutes)), axis=1)
+    begins = np.ones(keys.shape[1], bool)
+    begins[1:] = (keys[0, 1:] != keys[0, :-1]) | (keys[1, 1:] != keys[1, :-1] + 1)
+    first = np.flatnonzero(begins)
+    last = np.append(first[1:], keys.shape[1]) - 1
+    names = ("instrument_id", "ts", "ts_ns", "sequence", "digest", "ord", "price", "size", "publisher_id")
+    kinds = ("int4", "timestamptz", "int2", "int8", "int8", "int4", "int8", "int8", "int4")
     with connection.cursor() as cursor:
         query = cursor.mogrify(
-            "SELECT ts, ts_ns, price, size, publisher_id FROM trades"
-            " WHERE instrument_id = %s AND ts >= %s AND ts < %s ORDER BY ts, ts_ns, sequence, digest, ord",
-            (instrument, to_datetime(first * MINUTE_NS), to_datetime(end * MINUTE_NS)),
+            f"SELECT {', '.join(f't.{name}' for name in names)} FROM"
+            " unnest(%s::integer[], %s::timestamptz[], %s::timestamptz[]) AS k (id, lo, hi)"
+            " JOIN trades t ON t.instrument_id = k.id AND t.ts >= k.lo AND t.ts < k.hi",
+            (
+                keys[0, first].tolist(),
+                [to_datetime(m * MINUTE_NS) for m in keys[1, first]],
+                [to_datetime((m + 1) * MINUTE_NS) for m in keys[1, last]],
+            ),
         ).decode()
-    return copy_out(
-        connection,
-        query,
-        [("ts", "timestamptz"), ("ts_ns", "int2"), ("price", "int8"), ("size", "int8"), ("publisher_id", "int4")],
+    rows = copy_out(connection, query, list(zip(names, kinds, strict=True)))
+
+    def column(name: str) -> Int64:
+        return rows[name].astype(np.int64)
+
+    return _Trades(
+        column("instrument_id"),
+        column("publisher_id"),
+        column("ts") * 1000 + column("ts_ns"),
+        column("price"),
+        column("size"),
+        (column("sequence"), column("digest"), column("ord")),
     )
 
 

@@ -36,8 +36,7 @@ _COLUMNS = (
     ("origin", "char"),
 )
 _TABLES = {Timeframe.M1: "bars_1m", Timeframe.H1: "bars_1h", Timeframe.D1: "bars_1d"}
-# the longest day of trading, pre-market to post-market, in minutes
-_MINUTES_A_DAY = 16 * 60
+_MINUTES_A_DAY = 24 * 60
 
 
 class Origin(IntEnum):
@@ -279,13 +278,20 @@ def sum_sessions(minutes: Bars, sessions: Sessions) -> Bars:
     )
 
 
-def bars_from_trades(times_ns: Int64, prices: Int64, sizes: Int64) -> tuple[Int64, Int64, Int64, Int64, Int64, Int64]:
-    """Minute bars of one venue's trades in order of time: starts, open, high, low, close, volume; each shape (m,)."""
-    minutes = times_ns // MINUTE_NS * MINUTE_NS
-    first = _first_of_runs(minutes)
+def bars_from_trades(
+    series: Int64, times_ns: Int64, prices: Int64, sizes: Int64
+) -> tuple[Int64, Int64, Int64, Int64, Int64, Int64]:
+    """Minute bars of trades in order of series (a venue of an instrument, by any number) and, within each, of time.
+
+    The index of each bar's first trade, open, high, low, close, volume; each shape (m,).
+    """
+    minutes = times_ns // MINUTE_NS
+    new = np.ones(len(minutes), bool)
+    new[1:] = (minutes[1:] != minutes[:-1]) | (series[1:] != series[:-1])
+    first = np.flatnonzero(new)
     last = np.append(first[1:], len(minutes)) - 1
     return (
-        minutes[first],
+        first,
         prices[first],
         np.maximum.reduceat(prices, first),
         np.minimum.reduceat(prices, first),
