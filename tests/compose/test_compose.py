@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -17,7 +18,7 @@ from ots_common.settings import ServiceSettings
 from ots_gateway.accounts import AccountSettings
 from ots_gateway.settings import GatewaySettings
 from ots_ingestion.settings import IngestionSettings
-from ots_native.env_file import SECRETS
+from ots_native.env_file import SECRETS, parse_env
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docker-compose.yml").read_text()
@@ -30,10 +31,19 @@ SETTINGS = {
     "cache": CacheSettings,
     "ingestion": IngestionSettings,
     "ingestion-worker": IngestionSettings,
+    "ingestion-collector": IngestionSettings,
+    "ingestion-backfiller": IngestionSettings,
     "analytics": AnalyticsSettings,
 }
+INGESTION = {name for name, settings in SETTINGS.items() if settings is IngestionSettings}
+MARKETS = {"simulated": "ots_sim", "databento": "ots"}
+# who talks with the vendor, and so reaches the world
+VENDORS_CUSTOMERS = INGESTION - {"ingestion-worker"}
+# read by requests, which the vendor's client is made of
+CLIENT_VARIABLES = {"REQUESTS_CA_BUNDLE"}
 # read by gunicorn, before there are settings
 SERVER_VARIABLES = {"BIND", "WORKERS", "PROMETHEUS_MULTIPROC_DIR"}
+PLAIN = re.compile(r"\$\{([A-Z_0-9]+)\}")
 REQUIRED = re.compile(r"\$\{([A-Z_0-9]+):\?run \./start-dev\.sh, it makes \.env\}")
 DEFAULTED = re.compile(r"\$\{([A-Z_0-9]+):-([^{}]*)\}")
 
@@ -48,6 +58,7 @@ def interpolated(value: object, environment: dict[str, str]) -> str:
     """As Compose resolves it."""
     text = REQUIRED.sub(lambda found: environment[found[1]], str(value))
     text = DEFAULTED.sub(lambda found: environment.get(found[1]) or found[2], text)
+    text = PLAIN.sub(lambda found: environment[found[1]], text)
     assert "${" not in text, text
     return text
 
@@ -69,8 +80,14 @@ def image_environment(service: str) -> dict[str, str]:
 
 def environment_of(service: str, secrets: dict[str, str]) -> dict[str, str]:
     """What the process in `service` gets."""
-    given = {name: value for name, value in SERVICES[service]["environment"].items() if value is not None}
+    given = {**file_environment(service, secrets), **SERVICES[service]["environment"]}
     return image_environment(service) | {name: interpolated(value, secrets) for name, value in given.items()}
+
+
+def file_environment(service: str, secrets: dict[str, str]) -> dict[str, str]:
+    """What the env files of `service` say, in which Compose resolves variables too."""
+    paths = [ROOT / interpolated(path, secrets) for path in SERVICES[service].get("env_file", [])]
+    return {name: value for path in paths for name, value in parse_env(path.read_text()).items()}
 
 
 def settings_of(
@@ -87,7 +104,8 @@ def settings_of(
 def test_the_services_that_start_dev_names_are_there():
     names = re.search(r'^services="(.+)"$', (ROOT / "start-dev.sh").read_text(), re.MULTILINE)
     assert {*names[1].split(), *ONE_OFF} == {name for name, each in SERVICES.items() if "profiles" not in each}
-    assert SERVICES["grafana"]["profiles"] == ["grafana"]
+    profiles = {name: each["profiles"] for name, each in SERVICES.items() if "profiles" in each}
+    assert profiles == {"grafana": ["grafana"], "simulator": ["simulated"]}
 
 
 @pytest.mark.parametrize("name", sorted(set(SERVICES) - ONE_OFF))
@@ -138,7 +156,7 @@ def test_only_the_edge_reaches_the_world():
         "gateway",
         "prometheus",
         "grafana",
-    }
+    } | VENDORS_CUSTOMERS
     assert SERVICES["postgres"]["networks"] == SERVICES["redis"]["networks"] == ["data"]
 
 
@@ -202,20 +220,68 @@ def test_no_secret_is_an_argument():
         assert not re.search(r"(?<!\$)\$\{", words), name
 
 
+@pytest.mark.parametrize("source", MARKETS)
 @pytest.mark.parametrize("name", sorted(SETTINGS))
-def test_environment_is_what_the_settings_ask_for(name, secrets, monkeypatch):
+def test_environment_is_what_the_settings_ask_for(name, source, secrets, monkeypatch):
+    secrets = secrets | {"MARKET_SOURCE": source, "MARKET_DATABASE": MARKETS[source]}
     fields = {field.upper() for field in SETTINGS[name].model_fields}
-    given = set(SERVICES[name]["environment"])
-    assert given <= fields | SERVER_VARIABLES
+    given = {*SERVICES[name]["environment"], *file_environment(name, secrets)}
+    assert given <= fields | SERVER_VARIABLES | CLIENT_VARIABLES
     base = {field.upper() for field in ServiceSettings.model_fields}
     assert base - given == {"DATABASE_POOL_SIZE", "DATABASE_WAIT_S"}, "a setting of every service is left to chance"
     settings = settings_of(name, secrets, monkeypatch)
-    assert settings.market_source == "databento"
+    assert settings.market_source == source
+    assert settings.market_calendar == {"simulated": "around-the-clock", "databento": "xnys"}[source]
+    if name != "gateway":
+        assert settings.database_url.get_secret_value().endswith(f"/{MARKETS[source]}")
+
+
+@pytest.mark.parametrize("name", sorted(INGESTION))
+def test_only_with_real_data_does_anybody_reach_databento(name, secrets):
+    secrets = secrets | {"DATABENTO_API_KEY": "db-real"}
+    simulated = environment_of(name, secrets)
+    assert "db-real" not in simulated.values()
+    assert simulated["DATABENTO_API_KEY"] == secrets["SIMULATOR_KEY"]
+    simulator = SERVICES["simulator"]["networks"]["services"]["aliases"]
+    assert urlsplit(simulated["DATABENTO_HISTORICAL_URL"]).hostname in simulator
+    assert simulated["DATABENTO_LIVE_HOST"] in simulator
+    real = environment_of(name, secrets | {"MARKET_SOURCE": "databento", "MARKET_DATABASE": "ots"})
+    assert real["DATABENTO_API_KEY"] == "db-real"
+    assert secrets["SIMULATOR_KEY"] not in real.values()
+    assert not {name for name in real if name.startswith(("DATABENTO_LIVE", "DATABENTO_HIST", "COLLECT", "REQUESTS"))}
+    # what one market's spool holds never reaches the database of another
+    assert simulated["SPOOL_DIR"] != real["SPOOL_DIR"]
+
+
+def test_who_does_not_ask_the_vendor_has_no_key_of_it(secrets):
+    secrets = secrets | {"DATABENTO_API_KEY": "db-real"}
+    for source in MARKETS:
+        for name in {*SERVICES} - INGESTION - {"simulator"}:
+            service = {"environment": {}, **SERVICES[name]}
+            files = file_environment(name, secrets | {"MARKET_SOURCE": source})
+            assert "KEY" not in str([each for each in files if "DATABENTO" in each or "SIMULATOR" in each])
+            assert "SIMULATOR_KEY" not in str(service["environment"])
+            assert "DATABENTO" not in str(service["environment"])
+
+
+def test_the_simulators_certificate_is_shared_and_its_private_key_is_not(secrets):
+    (volume,) = SERVICES["simulator"]["volumes"]
+    name, _, folder = volume.partition(":")
+    assert image_environment("simulator")["SIMULATOR_TLS_DIR"] == folder
+    users = {each: re.findall(r"^USER (.+)$", dockerfile_of(each), re.MULTILINE)[-1] for each in INGESTION}
+    assert re.findall(r"^USER (.+)$", dockerfile_of("simulator"), re.MULTILINE)[-1] not in users.values()
+    for each in INGESTION:
+        shared = [mount for mount in SERVICES[each]["volumes"] if isinstance(mount, dict)]
+        assert [(mount["source"], mount["read_only"]) for mount in shared] == [(name, True)]
+        # the first to mount an empty volume gives it an owner: it must be the one who writes there
+        assert shared[0]["volume"] == {"nocopy": True}
+        bundle = environment_of(each, secrets)["REQUESTS_CA_BUNDLE"]
+        assert bundle == f"{shared[0]['target']}/ca.pem"
 
 
 def test_the_migrating_service_has_what_both_its_commands_ask_for(secrets, monkeypatch):
     provision = settings_of("migrate", secrets, monkeypatch, ProvisionSettings)
-    assert provision.market_database == "ots"
+    assert provision.market_database == "ots_sim"
     assert settings_of("migrate", secrets, monkeypatch, AccountSettings).admin_password.get_secret_value()
     copied = re.search(r"^COPY database/migrations (\S+)$", dockerfile_of("migrate"), re.MULTILINE)
     assert str(provision.migrations_dir) == copied[1]
@@ -248,8 +314,7 @@ def test_every_database_user_has_the_least_role(secrets):
         "gateway": "ots_accounts",
         "cache": "ots_reader",
         "analytics": "ots_reader",
-        "ingestion": "ots",
-        "ingestion-worker": "ots",
+        **dict.fromkeys(INGESTION, "ots"),
     }
 
 
@@ -258,9 +323,19 @@ def test_services_wait_for_the_migrations():
         assert SERVICES[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
 
 
-def test_ingestion_and_its_worker_share_the_spool(secrets):
-    spool = environment_of("ingestion", secrets)["SPOOL_DIR"]
-    assert SERVICES["ingestion"]["volumes"] == SERVICES["ingestion-worker"]["volumes"] == [f"spool:{spool}"]
+def test_all_of_ingestion_shares_the_spool(secrets):
+    spool = image_environment("ingestion")["SPOOL_DIR"]
+    for name in INGESTION:
+        assert f"spool:{spool}" in SERVICES[name]["volumes"]
+        assert Path(environment_of(name, secrets)["SPOOL_DIR"]).is_relative_to(spool)
+
+
+@pytest.mark.parametrize("name", sorted(INGESTION - {"ingestion"}))
+def test_a_process_without_a_web_server_is_watched_through_its_connection(name):
+    assert SERVICES[name]["command"] == ["python", "-m", "ots_ingestion", name.partition("-")[2]]
+    assert f"application_name = '{name}'" in " ".join(SERVICES[name]["healthcheck"]["test"])
+    sources = "".join(path.read_text() for path in (ROOT / "services/data-ingestion/ots_ingestion").glob("*.py"))
+    assert f'"{name}"' in sources, "nobody connects under that name"
 
 
 def test_prometheus_scrapes_every_web_service(secrets):
@@ -287,16 +362,19 @@ def test_compose_itself_accepts_the_file(tmp_path, secrets):
         pytest.skip("no docker compose here")
     env_file = tmp_path / "env"
     env_file.write_text("".join(f"{name}={value}\n" for name, value in secrets.items()))
-    command = ["docker", "compose", "--env-file", env_file, "--profile", "grafana", "config", "--format", "json"]
+    profiles = ["--profile", "grafana", "--profile", "simulated"]
+    command = ["docker", "compose", "--env-file", env_file, *profiles, "config", "--format", "json"]
     # the caller's settings apart, which would win over the file
     clean = {name: os.environ[name] for name in ("PATH", "HOME", "DOCKER_CONFIG") if name in os.environ}
-    result = subprocess.run(command, cwd=ROOT, env=clean, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    resolved = json.loads(result.stdout)["services"]
-    assert resolved["grafana"]["environment"]["GF_SECURITY_ADMIN_PASSWORD"] == secrets["ADMIN_PASSWORD"]
-    for name in SETTINGS:
-        given = {key: value for key, value in resolved[name]["environment"].items() if value is not None}
-        assert image_environment(name) | given == environment_of(name, secrets), name
+    for source, database in MARKETS.items():
+        chosen = {"MARKET_SOURCE": source, "MARKET_DATABASE": database}
+        result = subprocess.run(command, cwd=ROOT, env=clean | chosen, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+        resolved = json.loads(result.stdout)["services"]
+        assert resolved["grafana"]["environment"]["GF_SECURITY_ADMIN_PASSWORD"] == secrets["ADMIN_PASSWORD"]
+        for name in (*SETTINGS, "simulator"):
+            given = {key: value for key, value in resolved[name]["environment"].items() if value is not None}
+            assert image_environment(name) | given == environment_of(name, secrets | chosen), name
     bare = subprocess.run(
         ["docker", "compose", "--env-file", "/dev/null", "config"], cwd=ROOT, env=clean, capture_output=True, text=True
     )
