@@ -1,0 +1,76 @@
+"""Whatever comes in whatever order and however often: each row is there once, and the bars are those of all rows."""
+
+from __future__ import annotations
+
+import uuid
+
+import databento_dbn as dbn
+import numpy as np
+import pytest
+
+from ots_common.database import connect
+from ots_ingestion.layouts import to_rows
+from ots_ingestion.store import store
+from ots_market.timeframes import MINUTE_NS
+
+OPEN = 1_709_562_600_000_000_000
+MINUTES = 6
+
+
+def some_trades(generator: np.random.Generator, instruments: list[int], n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Trades in order of time, many at the same microsecond and at the borders of minutes; their instruments."""
+    records = np.zeros(n, np.dtype(dbn.TradeMsg._dtypes))
+    edges = OPEN + generator.integers(0, MINUTES, n) * MINUTE_NS + generator.integers(-3, 3, n)
+    inside = OPEN + generator.integers(0, MINUTES * 60, n) * 1_000_000_000 + generator.integers(0, 3, n) * 400
+    records["ts_event"] = np.sort(np.where(generator.random(n) < 0.3, edges, inside))
+    records["ts_recv"] = records["ts_event"] + 1000
+    records["price"] = generator.integers(90, 110, n) * 1_000_000_000
+    records["size"] = generator.integers(1, 9, n)
+    records["action"], records["side"] = b"T", b"N"
+    records["publisher_id"] = generator.integers(1, 3, n)
+    records["sequence"] = np.arange(n)
+    return records, generator.choice(instruments, n)
+
+
+def expected_bars(records: np.ndarray, instruments: np.ndarray) -> dict[tuple[int, int, int], tuple[int, ...]]:
+    """By instrument, publisher and minute: open, high, low, close, volume, as a person would add them up."""
+    bars: dict[tuple[int, int, int], tuple[int, ...]] = {}
+    for record, instrument in zip(records, instruments, strict=True):
+        key = (int(instrument), int(record["publisher_id"]), int(record["ts_event"]) // MINUTE_NS)
+        price, size = int(record["price"]), int(record["size"])
+        opened, high, low, _, volume = bars.get(key, (price, price, price, price, 0))
+        bars[key] = (opened, max(high, price), min(low, price), price, volume + size)
+    return bars
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_pieces_in_any_order_come_to_the_same(market, seed):
+    generator = np.random.default_rng(seed)
+    made = market.database.rows(
+        "INSERT INTO instruments (dataset, raw_symbol, underlying)"
+        " SELECT 'TEST', s, s FROM unnest(%s) s RETURNING instrument_id",
+        ([f"S{uuid.uuid4().hex[:10]}" for _ in range(4)],),
+    )
+    ids = [row[0] for row in made]
+    records, instruments = some_trades(generator, ids, 400)
+    pieces = [np.arange(first, min(first + size, 400)) for size in (40, 90) for first in range(0, 400, size)]
+    generator.shuffle(pieces)
+    connection = connect(market.owner, application="tests")
+    offered = stored = duplicate = 0
+    for piece in pieces:
+        rows = to_rows("trades", records[piece])
+        with connection:
+            done = store(
+                connection, rows, instruments[piece].astype(np.int64), np.zeros(len(piece), np.int64), keep=True
+            )
+        offered, stored, duplicate = offered + len(piece), stored + done.stored, duplicate + done.duplicate
+    connection.close()
+    assert (offered, stored, duplicate) == (800, 400, 400)
+    found = market.database.rows("SELECT count(*) FROM trades WHERE instrument_id = ANY(%s)", (ids,))
+    assert found[0][0] == 400
+    bars = market.database.rows(
+        "SELECT instrument_id, publisher_id, (extract(epoch FROM ts) / 60)::bigint, open, high, low, close, volume"
+        " FROM bars_1m WHERE instrument_id = ANY(%s)",
+        (ids,),
+    )
+    assert {row[:3]: row[3:] for row in bars} == expected_bars(records, instruments)
