@@ -7,7 +7,9 @@ equal index time; ``ord`` counts them there. Equal records apart from each other
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import struct
+import zlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -92,3 +94,45 @@ class RepeatCounter:
         self._last_time = int(index[-1])
         for i in range(int(np.searchsorted(stretch, stretch[-1])), len(index)):
             self._seen[key(i)] = max(self._seen.get(key(i), 0), int(rank[i]) + 1)
+
+    def pack(self) -> bytes:
+        """What it remembers, so that another process can go on: see :func:`pack_repeats`."""
+        table = np.array([(*key, count) for key, count in self._seen.items()], _REMEMBERED)
+        return struct.pack("<q", -1 if self._last_time is None else self._last_time) + table.tobytes()
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> RepeatCounter:
+        """The counter that was packed."""
+        counter = cls()
+        last_time = struct.unpack_from("<q", packed)[0]
+        counter._last_time = None if last_time < 0 else last_time
+        table = np.frombuffer(packed, _REMEMBERED, offset=8)
+        counter._seen = {(int(i), int(t), int(d)): int(n) for i, t, d, n in table}
+        return counter
+
+
+_REMEMBERED = np.dtype([("instrument", "<i8"), ("time", "<i8"), ("digest", "<i8"), ("count", "<i4")])
+
+
+def pack_repeats(counters: Mapping[str, RepeatCounter]) -> bytes:
+    """The counters of several kinds of record as bytes: small, unless many records share their last index time."""
+    parts = []
+    for name, counter in counters.items():
+        body = counter.pack()
+        parts.append(struct.pack("<BI", len(name), len(body)) + name.encode() + body)
+    return zlib.compress(b"".join(parts), 1)
+
+
+def unpack_repeats(packed: bytes) -> dict[str, RepeatCounter]:
+    """The counters that were packed, by kind; none from no bytes."""
+    counters: dict[str, RepeatCounter] = {}
+    raw = zlib.decompress(packed) if packed else b""
+    at = 0
+    while at < len(raw):
+        name_length, length = struct.unpack_from("<BI", raw, at)
+        at += 5
+        name = raw[at : at + name_length].decode()
+        at += name_length
+        counters[name] = RepeatCounter.unpack(raw[at : at + length])
+        at += length
+    return counters

@@ -75,26 +75,51 @@ class Symbology:
     """Resolves the vendor ids of one dataset over the batches of one file."""
 
     def __init__(self, dataset: str, intervals: Iterable[Interval]) -> None:
-        self._dataset = dataset
+        self.dataset = dataset
         self._by_id: defaultdict[int, list[Interval]] = defaultdict(list)
         for interval in intervals:
             self._by_id[interval.vendor_id].append(interval)
         self._mapped_now: dict[int, str] = {}
         self._instruments: dict[str, int] = {}
-        self._remembered: set[tuple[int, int]] = set()
+        self._remembered: set[tuple[int, int, str]] = set()
         self._looked_up: dict[tuple[int, int], int | None] = {}
 
     def learn_mappings(self, records: NDArray[Any]) -> None:
-        """Take in symbol mapping records: each holds for its id until the next one."""
-        for vendor_id, symbol in zip(records["instrument_id"], records["stype_out_symbol"], strict=True):
-            if text := symbol.decode():
-                self._mapped_now[int(vendor_id)] = text
+        """Take in symbol mapping records: each holds for its id until the next one, or for the days that it names."""
+        for record in records:
+            vendor_id, text = int(record["instrument_id"]), record["stype_out_symbol"].decode()
+            starts, ends = int(record["start_ts"]), int(record["end_ts"])
+            if not text:
+                continue
+            if 0 < starts < ends < 2**63:
+                # the newest word on a day is the first to be asked
+                days = Interval(vendor_id, text, starts // _NS_PER_DAY, -(-ends // _NS_PER_DAY))
+                self._by_id[vendor_id] = [days, *(one for one in self._by_id[vendor_id] if one != days)]
+            else:
+                self._mapped_now[vendor_id] = text
+
+    def mapped(self, vendor_id: int, day: int) -> str | None:
+        """What a vendor's id means on that day, as far as this source has said."""
+        found = self._symbol(vendor_id, day)
+        return None if found is None else found.symbol
+
+    def forget_before(self, day: int) -> None:
+        """Drop what concerns earlier days only: a connection may last for weeks."""
+        for vendor_id, intervals in list(self._by_id.items()):
+            if left := [one for one in intervals if one.ends > day]:
+                self._by_id[vendor_id] = left
+            else:
+                del self._by_id[vendor_id]
+        self._remembered = {one for one in self._remembered if one[1] >= day}
+        self._looked_up = {pair: found for pair, found in self._looked_up.items() if pair[1] >= day}
 
     def learn_definitions(self, connection: Connection, records: NDArray[Any], days: NDArray[np.int64]) -> None:
         """Take in definition records: they name, describe and date their instruments."""
         self._save(connection, contracts_of_definitions(records))
         for vendor_id, symbol, day in zip(records["instrument_id"], records["raw_symbol"], days, strict=True):
-            self._by_id[int(vendor_id)].append(Interval(int(vendor_id), symbol.decode(), int(day), int(day) + 1))
+            interval = Interval(int(vendor_id), symbol.decode(), int(day), int(day) + 1)
+            if interval not in self._by_id[int(vendor_id)]:
+                self._by_id[int(vendor_id)].append(interval)
 
     def resolve(
         self, connection: Connection, vendor_ids: NDArray[np.int64], days: NDArray[np.int64]
@@ -124,10 +149,14 @@ class Symbology:
 
     def _save(self, connection: Connection, contracts: Sequence[Contract], *, only_new: bool = False) -> None:
         """Store instruments; what a definition says replaces what was guessed from a symbol."""
+        if only_new:
+            # asked first: an insert that finds its row there still uses up an id
+            self._find([c.raw_symbol for c in contracts], connection)
+            contracts = [c for c in contracts if c.raw_symbol not in self._instruments]
         if not contracts:
             return
         rows = [
-            (self._dataset, c.raw_symbol, c.underlying, c.expiration, c.strike, c.right, c.multiplier)
+            (self.dataset, c.raw_symbol, c.underlying, c.expiration, c.strike, c.right, c.multiplier)
             for c in sorted(contracts, key=lambda c: c.raw_symbol)
         ]
         update = (
@@ -149,22 +178,27 @@ class Symbology:
                 rows,
                 page_size=1000,
             )
+        self._find(symbols, connection)
+
+    def _find(self, symbols: Sequence[str], connection: Connection) -> None:
+        if not symbols:
+            return
+        with connection.cursor() as cursor:
             cursor.execute(
                 "SELECT raw_symbol, instrument_id FROM instruments WHERE dataset = %s AND raw_symbol = ANY(%s)",
-                (self._dataset, symbols),
+                (self.dataset, list(symbols)),
             )
             self._instruments.update(cursor.fetchall())
 
     def _remember(self, connection: Connection, intervals: Sequence[Interval]) -> None:
         new: dict[tuple[int, int], Interval] = {}
         for interval in sorted(intervals, key=lambda i: i.ends):
-            key = (interval.vendor_id, interval.starts)
-            if key not in self._remembered:
-                new[key] = interval
+            if (interval.vendor_id, interval.starts, interval.symbol) not in self._remembered:
+                new[interval.vendor_id, interval.starts] = interval
         if not new:
             return
         rows = sorted(
-            (self._dataset, i.vendor_id, _date(i.starts), _date(i.ends), self._instruments[i.symbol])
+            (self.dataset, i.vendor_id, _date(i.starts), _date(i.ends), self._instruments[i.symbol])
             for i in new.values()
         )
         with connection.cursor() as cursor:
@@ -177,7 +211,7 @@ class Symbology:
                 rows,
                 page_size=1000,
             )
-        self._remembered.update(new)
+        self._remembered.update((i.vendor_id, i.starts, i.symbol) for i in new.values())
 
     def _look_up(self, connection: Connection, pairs: Sequence[tuple[int, int]]) -> None:
         unknown = [pair for pair in pairs if pair not in self._looked_up]
@@ -189,7 +223,7 @@ class Symbology:
                 cursor,
                 "SELECT k.vendor_id, k.day, m.instrument_id FROM (VALUES %s) AS k (vendor_id, day)"
                 " JOIN vendor_ids m ON m.dataset = "
-                + cursor.mogrify("%s", (self._dataset,)).decode()
+                + cursor.mogrify("%s", (self.dataset,)).decode()
                 + " AND m.vendor_id = k.vendor_id AND m.starts <= date '1970-01-01' + k.day"
                 " AND m.ends > date '1970-01-01' + k.day",
                 unknown,
