@@ -56,21 +56,25 @@ def test_pieces_in_any_order_come_to_the_same(market, seed):
     pieces = [np.arange(first, min(first + size, 400)) for size in (40, 90) for first in range(0, 400, size)]
     generator.shuffle(pieces)
     connection = connect(market.owner, application="tests")
-    offered = stored = duplicate = 0
+    seen: set[int] = set()
     for piece in pieces:
         rows = to_rows("trades", records[piece])
+        ords = np.zeros(len(piece), np.int64)
         with connection:
-            done = store(
-                connection, rows, instruments[piece].astype(np.int64), np.zeros(len(piece), np.int64), keep=True
-            )
-        offered, stored, duplicate = offered + len(piece), stored + done.stored, duplicate + done.duplicate
+            done = store(connection, rows, instruments[piece].astype(np.int64), ords, keep=True)
+        assert (done.stored, done.duplicate) == (len(set(piece.tolist()) - seen), len(seen & set(piece.tolist())))
+        seen |= set(piece.tolist())
+        # after each piece: a later one would mend a bar that was wrong for a while
+        so_far = sorted(seen)
+        assert bars_stored(market, ids) == expected_bars(records[so_far], instruments[so_far])
     connection.close()
-    assert (offered, stored, duplicate) == (800, 400, 400)
-    found = market.database.rows("SELECT count(*) FROM trades WHERE instrument_id = ANY(%s)", (ids,))
-    assert found[0][0] == 400
-    bars = market.database.rows(
+    assert market.database.rows("SELECT count(*) FROM trades WHERE instrument_id = ANY(%s)", (ids,))[0][0] == 400
+
+
+def bars_stored(market, ids: list[int]) -> dict[tuple[int, int, int], tuple[int, ...]]:
+    rows = market.database.rows(
         "SELECT instrument_id, publisher_id, (extract(epoch FROM ts) / 60)::bigint, open, high, low, close, volume"
         " FROM bars_1m WHERE instrument_id = ANY(%s)",
         (ids,),
     )
-    assert {row[:3]: row[3:] for row in bars} == expected_bars(records, instruments)
+    return {row[:3]: row[3:] for row in rows}
