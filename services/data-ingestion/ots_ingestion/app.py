@@ -7,7 +7,15 @@ from flask_openapi3.openapi import OpenAPI
 from ots_common import redis_client
 from ots_common.database import Database
 from ots_common.service import add_health, create_service
-from ots_ingestion.routes import corporate_actions, imports, market_data
+from ots_ingestion.routes import (
+    corporate_actions,
+    dead_letters,
+    gaps,
+    imports,
+    market_data,
+    market_status,
+    rates,
+)
 from ots_ingestion.settings import IngestionSettings
 
 NAME = "data-ingestion"
@@ -31,6 +39,7 @@ def create_app(settings: IngestionSettings | None = None) -> OpenAPI:
         needs={"database": lambda: database.rows("SELECT 1 FROM instruments LIMIT 1")},
         wants={"redis": redis.ping},
     )
-    for room in (imports, market_data, corporate_actions):
+    for room in (imports, market_data, corporate_actions, gaps, dead_letters, rates):
         app.register_api(room.blueprint(settings, database))
+    app.register_api(market_status.blueprint(settings))
     return app

@@ -23,6 +23,7 @@ from ots_ingestion import metrics, runs
 from ots_ingestion.dbn_file import InvalidDbnError
 from ots_ingestion.importer import Importer
 from ots_ingestion.publisher import LatestPublisher
+from ots_ingestion.retention import maintain
 from ots_ingestion.runs import Run
 from ots_ingestion.settings import IngestionSettings
 from ots_ingestion.spool import PARTIAL
@@ -154,13 +155,6 @@ def _age_s(path: Path) -> float:
         return time.time() - path.stat().st_mtime
     except FileNotFoundError:
         return 0.0
-
-
-def maintain(connection: Connection) -> list[str]:
-    """One upkeep of the time tables; what was done, in words."""
-    with connection, connection.cursor() as cursor:
-        cursor.execute("SELECT table_name, action, detail FROM maintain_time_tables()")
-        return [f"{table}: {action} {detail}" for table, action, detail in cursor.fetchall()]
 
 
 def main(settings: IngestionSettings) -> int:
