@@ -1,18 +1,24 @@
 """The running platform over HTTP, and nothing but HTTP.
 
-By default it is started natively on free ports. ``OTS_BASE_URL`` and ``OTS_ADMIN_PASSWORD`` point the suite to one that
-runs already, such as Compose's; it then leaves behind what it imported (symbols ``TST...``).
+By default two are started natively on free ports, one after the other: with the simulated market, as
+``./start-dev.sh`` does, and with real data, where files are imported. ``OTS_BASE_URL`` and ``OTS_ADMIN_PASSWORD`` point
+the suite to one that runs already, such as Compose's: what does not go with its market is skipped, and what was
+imported stays (symbols ``TST...``).
 """
 
 from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import threading
+import time
 import uuid
-from collections.abc import Iterator
-from datetime import date
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import date, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +30,7 @@ from databento_dbn import RType, Schema
 
 from dbn import DAY, MINUTE, bar, dbn_file, midnight, quote, trade
 from ots_native.platform import Platform
+from ots_native.processes import processes_of
 from ots_native.settings import Ports
 from ots_quant import patterns
 
@@ -73,18 +80,20 @@ class Client:
         return run
 
 
-@pytest.fixture(scope="module")
-def native_platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform | None]:
-    if os.environ.get("OTS_BASE_URL"):
+@contextmanager
+def started(folder: Path, source: str) -> Iterator[Platform | None]:
+    """A platform of our own with that market; None where the suite was pointed to one, which must have that market."""
+    if url := os.environ.get("OTS_BASE_URL"):
+        if requests.get(f"{url}/health", timeout=30).json()["market_source"] != source:
+            pytest.skip(f"the platform at {url} has another market")
         yield None
         return
-    folder = tmp_path_factory.mktemp("platform")
     platform = Platform(
         ROOT,
         state=folder / "state",
         env_file=folder / "env",
         ports=Ports.free(),
-        environment={**os.environ, "MARKET_SOURCE": "databento"},
+        environment={**os.environ, "MARKET_SOURCE": source, "DATABENTO_API_KEY": ""},
         ready_timeout_s=180,
         say=lambda _line: None,
     )
@@ -95,11 +104,56 @@ def native_platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platfo
         platform.reset()
 
 
-@pytest.fixture(scope="module")
-def client(native_platform: Platform | None) -> Client:
-    if native_platform is None:
+def client_of(platform: Platform | None) -> Client:
+    if platform is None:
         return Client(os.environ["OTS_BASE_URL"], os.environ["OTS_ADMIN_PASSWORD"])
-    return Client(native_platform.url, native_platform.settings.values["ADMIN_PASSWORD"])
+    return Client(platform.url, platform.settings.values["ADMIN_PASSWORD"])
+
+
+@pytest.fixture(scope="class")
+def simulated_platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform | None]:
+    with started(tmp_path_factory.mktemp("simulated"), "simulated") as platform:
+        yield platform
+
+
+@pytest.fixture(scope="class")
+def simulated(simulated_platform: Platform | None) -> Client:
+    return client_of(simulated_platform)
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """Of the platform with real data."""
+    with started(tmp_path_factory.mktemp("platform"), "databento") as platform:
+        yield client_of(platform)
+
+
+def eventually(found: Callable[[], Any], within_s: float) -> Any:
+    """What ``found()`` gives as soon as that is true of something."""
+    deadline = time.monotonic() + within_s
+    while not (result := found()):
+        assert time.monotonic() < deadline, "it did not come to be"
+        time.sleep(0.3)
+    return result
+
+
+def commands_of(section: str) -> str:
+    """The commands of a section of the README as one script, those apart that start a platform."""
+    text = (ROOT / "README.md").read_text()
+    text = text[text.index(f"## {section}") :]
+    blocks = re.findall(r"```bash\n(.*?)```", text[: text.index("\n## ", 5)], re.DOTALL)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    return "\n".join(line for line in lines if line.strip() and "start-dev.sh" not in line)
+
+
+def run_commands(section: str, client: Client, data: Path | None = None) -> str:
+    """What the commands of that section say; tests/native/test_start_dev.py runs the ones that set TOKEN."""
+    script = f"TOKEN={client.token('operator')}\n" + commands_of(section).replace("http://localhost:8000", client.url)
+    script = script.replace("../shared/data/real", str(data))
+    command = ["bash", "-euxo", "pipefail", "-c", script]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
 
 
 def new_symbol() -> str:
@@ -120,6 +174,81 @@ def symbol(client):
     trades = [trade(OPEN + s * 10**9, 50 + s % 60 / 100, 10, sequence=s) for s in range(3600)]
     client.imported(dbn_file(Schema.TRADES, trades, symbols={symbol: 1}))
     return symbol
+
+
+class TestSimulatedMarket:
+    """What a stranger meets after ``./start-dev.sh``. First, so that its platform is gone before the next starts."""
+
+    WITHIN_S = 90.0  # promised is a minute, on a machine that does nothing else
+
+    def filled(self, client: Client, path: str, name: str | None = None) -> Any:
+        """The answer to ``path`` once there is one, with something under ``name``."""
+
+        def answer() -> Any:
+            response = client.ask("GET", path)
+            body = response.json()
+            return body if response.status_code == 200 and (name is None or body[name]) else None
+
+        return eventually(answer, self.WITHIN_S)
+
+    def test_prices_trades_quotes_bars_and_chains_fill_by_themselves(self, simulated):
+        for symbol in ("AAPL", "SPY"):
+            price = self.filled(simulated, f"/api/v1/cache/stock-prices/{symbol}")
+            assert price["price"] > 0
+            assert price["source"] == "simulated"
+        trades = self.filled(simulated, "/api/v1/data/trades/AAPL?limit=10", "trades")
+        quotes = self.filled(simulated, "/api/v1/data/quotes/AAPL?limit=10", "quotes")
+        bars = self.filled(simulated, "/api/v1/data/bars/AAPL?timeframe=1m&limit=10", "bars")
+        chain = self.filled(simulated, "/api/v1/data/instruments?underlying=AAPL&limit=1000", "instruments")
+        assert {answer["source"] for answer in (trades, quotes, bars)} == {"simulated"}
+        options = [each for each in chain["instruments"] if each["strike"]]
+        assert {each["right"] for each in options} == {"C", "P"}
+
+        def quoted_option() -> bool:
+            found = (simulated.ask("GET", f"/api/v1/data/quotes/{each['symbol']}?limit=1") for each in options)
+            return any(answer.status_code == 200 and answer.json()["quotes"] for answer in found)
+
+        eventually(quoted_option, self.WITHIN_S)
+
+    def test_a_month_of_history_follows(self, simulated):
+        def history() -> list[Any] | None:
+            answer = simulated.ask("GET", "/api/v1/data/bars/AAPL?timeframe=1d&limit=100")
+            bars = answer.json()["bars"] if answer.status_code == 200 else []
+            return bars if len(bars) >= 28 else None
+
+        bars = eventually(history, self.WITHIN_S)
+        days = [datetime.fromisoformat(bar["time"]).date() for bar in bars]
+        # around the clock: no weekend, no holiday is left out
+        assert [(b - a).days for a, b in pairwise(days)] == [1] * (len(days) - 1)
+        assert all(bar["low"] <= min(bar["open"], bar["close"]) <= bar["high"] for bar in bars)
+
+    def test_health_and_status_name_the_market(self, simulated):
+        assert requests.get(f"{simulated.url}/health", timeout=30).json()["market_source"] == "simulated"
+        assert "simulated" in str(simulated.get("/api/v1/data/market-status"))
+
+    def test_no_file_of_real_data_comes_in(self, simulated):
+        answer = simulated.upload(dbn_file(Schema.TRADES, [trade(OPEN, 1)]))
+        assert answer.status_code == 409
+        assert "simulated" in answer.json()["detail"]
+
+    def test_the_tour(self, simulated):
+        self.filled(simulated, "/api/v1/analytics/indicators/AAPL?indicators=sma:20&timeframe=1m")
+        assert commands_of("A tour").count("curl") >= 12
+        assert '"source":"simulated"' in run_commands("A tour", simulated)
+
+    def test_killed_all_at_once_it_comes_back_and_goes_on_collecting(self, simulated, simulated_platform):
+        if simulated_platform is None:
+            pytest.skip("not our own platform to kill")
+        supervisor = simulated_platform.supervisor
+        before = {state.name: state.pid for state in supervisor.states()}
+        assert {"simulator", "ingestion-collector", "ingestion-backfiller"} <= set(before)
+        newest = simulated.get("/api/v1/cache/stock-prices/AAPL")["as_of"]
+        os.kill(int((supervisor.folder / "supervisord.pid").read_text()), signal.SIGKILL)
+        eventually(lambda: len([s for s in supervisor.states() if s.runs]) == len(before), 60)
+        assert not set(before.values()) & set(processes_of(supervisor.folder, supervisor.data_folders))
+        simulated_platform.wait_until_ready()
+        price = "/api/v1/cache/stock-prices/AAPL"
+        eventually(lambda: (a := simulated.ask("GET", price)).ok and a.json()["as_of"] > newest, self.WITHIN_S)
 
 
 class TestAPIEndpoints:
@@ -442,29 +571,8 @@ class TestPerformance:
 
 
 class TestDocumentation:
-    """Every command of the README works as printed."""
+    """Every command of the README works as printed; those of the simulated market above."""
 
-    def commands(self) -> list[str]:
-        text = (ROOT / "README.md").read_text()
-        tour = text[text.index("## A tour") :]
-        tour = tour[: tour.index("\n## ", 5)]
-        blocks = re.findall(r"```bash\n(.*?)```", tour, re.DOTALL)
-        lines = "".join(blocks).replace("\\\n", " ").splitlines()
-        return [line for line in lines if line.strip() and not line.startswith("#")]
-
-    def test_the_tour(self, client, real_data):
-        script = "\n".join(self.commands())
-        assert script.count("curl") >= 8
-        script = script.replace("http://localhost:8000", client.url)
-        script = script.replace("../shared/data/real", str(real_data))
-        # tests/native/test_start_dev.py runs the two commands that come before, which set it
-        script = f"TOKEN={client.token('operator')}\n{script}"
-        result = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", script],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        assert result.returncode == 0, result.stdout + result.stderr
+    def test_real_data(self, client, real_data):
+        assert commands_of("Real data").count("curl") >= 8
+        assert '"source":"databento"' in run_commands("Real data", client, data=real_data)

@@ -67,9 +67,10 @@ def test_the_life_of_a_platform(clone):
     assert url in out
     assert "Grafana" in out
     assert (clone / ".env").stat().st_mode & 0o777 == 0o600
-    # the three lines it ends with are to be pasted
+    assert "Market source: simulated (seed 1); collection: on." in out
+    # the lines it ends with are to be pasted
     following = [line.strip() for line in out[out.index("Next:") :].splitlines()[1:] if line.strip()]
-    assert len(following) == 3
+    assert [line.split()[0] for line in following] == ["eval", "curl", "curl", "curl"]
     succeeds(clone, "set -eu\n" + "\n".join(following))
     secrets = (clone / ".env").read_text()
     assert "runs already" in typed("./start-dev.sh")
@@ -88,8 +89,13 @@ def test_the_life_of_a_platform(clone):
     assert run(clone, "./start-dev.sh status").returncode != 0
     moved = Ports.free().gateway
     # the port that is printed may be taken here: another stands in for it
-    succeeds(clone, f"OTS_PORT_GATEWAY={moved} ./start-dev.sh && curl -fsS http://localhost:{moved}/health")
-    executed.add("OTS_PORT_GATEWAY=9000 ./start-dev.sh")
+    out = succeeds(clone, f"OTS_PORT_GATEWAY={moved} MARKET_SOURCE=databento ./start-dev.sh")
+    executed |= {"OTS_PORT_GATEWAY=9000 ./start-dev.sh", "MARKET_SOURCE=databento ./start-dev.sh"}
+    assert "Market source changes from simulated to databento" in out
+    assert "Market source: databento; collection: off" in out
+    following = [line.strip() for line in out[out.index("Next:") :].splitlines()[1:] if line.strip()]
+    succeeds(clone, "set -eu\n" + "\n".join(following))
+    assert '"market_source":"databento"' in succeeds(clone, f"curl -fsS http://localhost:{moved}/health")
     typed("./start-dev.sh reset")
     assert not list((clone / ".ots").glob("postgres*"))
     for document in ("README.md", "docs/DEVELOPMENT_SETUP.md"):

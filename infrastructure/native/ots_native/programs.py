@@ -124,6 +124,7 @@ class Programs:
         settings = self._settings
         options = ("LOG_FORMAT", "LOG_LEVEL", "SIMULATOR_KEY", "SIMULATOR_SEED", "SIMULATOR_SPEED", "SIMULATOR_SIZE")
         environment = {
+            "OTS_ENVIRONMENT": "development",
             "MARKET_CALENDAR": settings.market_calendar,
             "SIMULATOR_BIND": "127.0.0.1",
             "SIMULATOR_HTTP_PORT": str(settings.ports.simulator),
