@@ -41,6 +41,8 @@ MARKETS = {"simulated": "ots_sim", "databento": "ots"}
 VENDORS_CUSTOMERS = INGESTION - {"ingestion-worker"}
 # read by requests, which the vendor's client is made of
 CLIENT_VARIABLES = {"REQUESTS_CA_BUNDLE"}
+# watched through their connection to the database
+WITHOUT_SERVER = INGESTION - {"ingestion"}
 # read by gunicorn, before there are settings
 SERVER_VARIABLES = {"BIND", "WORKERS", "PROMETHEUS_MULTIPROC_DIR"}
 PLAIN = re.compile(r"\$\{([A-Z_0-9]+)\}")
@@ -330,7 +332,7 @@ def test_all_of_ingestion_shares_the_spool(secrets):
         assert Path(environment_of(name, secrets)["SPOOL_DIR"]).is_relative_to(spool)
 
 
-@pytest.mark.parametrize("name", sorted(INGESTION - {"ingestion"}))
+@pytest.mark.parametrize("name", sorted(WITHOUT_SERVER))
 def test_a_process_without_a_web_server_is_watched_through_its_connection(name):
     assert SERVICES[name]["command"] == ["python", "-m", "ots_ingestion", name.partition("-")[2]]
     assert f"application_name = '{name}'" in " ".join(SERVICES[name]["healthcheck"]["test"])
@@ -338,14 +340,18 @@ def test_a_process_without_a_web_server_is_watched_through_its_connection(name):
     assert f'"{name}"' in sources, "nobody connects under that name"
 
 
-def test_prometheus_scrapes_every_web_service(secrets):
+def test_prometheus_scrapes_whoever_has_metrics(secrets):
     configuration = yaml.safe_load((ROOT / "monitoring/prometheus/prometheus.yml").read_text())
-    targets = {job["job_name"]: job["static_configs"][0]["targets"] for job in configuration["scrape_configs"]}
-    assert targets == {
-        name: [f"{name}:{image_environment(name)['BIND'].rpartition(':')[2]}"]
-        for name in SETTINGS
-        if name != "ingestion-worker"
-    }
+    jobs = {job["job_name"]: job for job in configuration["scrape_configs"]}
+    targets = {name: job["static_configs"][0]["targets"] for name, job in jobs.items() if "static_configs" in job}
+    ports = {name: image_environment(name)["BIND"].rpartition(":")[2] for name in SETTINGS.keys() - WITHOUT_SERVER}
+    ports["ingestion-collector"] = environment_of("ingestion-collector", secrets)["COLLECTOR_METRICS_PORT"]
+    assert targets == {name: [f"{name}:{port}"] for name, port in ports.items()}
+    assert set(jobs) - set(targets) == {"simulator"}
+    (found,) = jobs["simulator"]["dns_sd_configs"]
+    assert set(found["names"]) <= set(SERVICES["simulator"]["networks"]["services"]["aliases"])
+    for name in ("prometheus", *jobs):
+        assert "services" in SERVICES[name]["networks"]
     gateway = next(job for job in configuration["scrape_configs"] if job["job_name"] == "gateway")
     assert gateway["authorization"]["credentials_file"] in " ".join(SERVICES["prometheus"]["entrypoint"])
 

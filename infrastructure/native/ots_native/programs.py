@@ -205,13 +205,23 @@ class Programs:
 
     def _prometheus_configuration(self, folder: Path) -> str:
         """Prometheus reads YAML, of which JSON is a part."""
+        names = [*_PACKAGES, COLLECTOR, *([SIMULATOR] if self._settings.is_simulated else [])]
+        ports = {self.listener(name): port for name, port in reversed(self.ports().items())}
+        special: dict[str, dict[str, object]] = {
+            "gateway": {"authorization": {"credentials_file": str(folder / "gateway-token")}},
+            SIMULATOR: {
+                "scheme": "https",
+                "metrics_path": "/simulator/metrics",
+                "tls_config": {"ca_file": str(self._folder("simulator") / "ca.pem")},
+            },
+        }
         jobs = [
             {
                 "job_name": name,
-                "static_configs": [{"targets": [f"127.0.0.1:{self._port(name)}"], "labels": {"service": name}}],
-                **({"authorization": {"credentials_file": str(folder / "gateway-token")}} if name == "gateway" else {}),
+                "static_configs": [{"targets": [f"127.0.0.1:{ports[name]}"], "labels": {"service": name}}],
+                **special.get(name, {}),
             }
-            for name in _PACKAGES
+            for name in names
         ]
         rules = [str(self._root / "monitoring" / "prometheus" / "rules" / "*.yml")]
         return json.dumps({"global": {"scrape_interval": "15s"}, "rule_files": rules, "scrape_configs": jobs}, indent=1)
