@@ -18,3 +18,37 @@ class IngestionSettings(ServiceSettings):
     max_decompressed_bytes: int = Field(64 * 2**30, ge=1024, description="What a compressed file may unfold to.")
     batch_records: int = Field(100_000, ge=1, description="Records a transaction, about.")
     max_wait_s: float = Field(300.0, ge=0, description="How long a client may wait for a run in one request.")
+
+    # the vendor, real or simulated
+    databento_historical_url: str | None = Field(None, description="Unset: the vendor's own.")
+    databento_live_host: str | None = Field(None, description="Unset: the vendor's own.")
+    databento_live_port: int = Field(13000, ge=1, le=65535)
+    equity_dataset: str = Field("EQUS.MINI", description="Databento's dataset of the stocks.")
+    option_dataset: str = Field("OPRA.PILLAR", description="Databento's dataset of the options.")
+
+    # live collection
+    collect_on_first_start: bool = Field(
+        False, description="Start the default collection when none was ever asked for."
+    )
+    collector_metrics_port: int = Field(0, ge=0, le=65535, description="The collector's own /metrics; 0: none.")
+    live_batch_records: int = Field(10_000, ge=1, description="Store as soon as so many records wait ...")
+    live_batch_ms: int = Field(250, ge=1, description="... or as soon as the oldest has waited so long.")
+    live_max_batch_records: int = Field(100_000, ge=1, description="Records a transaction at most, when behind.")
+    live_sync_ms: int = Field(100, ge=1, le=250, description="How often the live spool is synced to the disk.")
+    live_part_bytes: int = Field(64 * 2**20, ge=4096, description="The size at which the live spool begins a new file.")
+    live_part_s: float = Field(300.0, gt=0, description="The age at which the live spool begins a new file.")
+    live_spool_max_bytes: int = Field(
+        8 * 2**30, ge=4096, description="What a dataset's live spool may hold; then collection pauses: disk_full."
+    )
+    live_spool_min_free_bytes: int = Field(512 * 2**20, ge=0, description="What must stay free on the spool's disk.")
+    heartbeat_s: int = Field(10, ge=5, le=1800, description="How often the feed is to say that it lives.")
+    mute_after_s: float = Field(60.0, gt=0, description="A feed without a record for so long in a session is mute.")
+    reconnect_base_s: float = Field(0.5, gt=0, description="Waits before connecting again: at random up to this ...")
+    reconnect_cap_s: float = Field(30.0, gt=0, description="... doubled each time up to this.")
+    connection_limit_wait_s: float = Field(30.0, gt=0, description="The least wait when the vendor's limit is reached.")
+    fatal_retry_s: float = Field(300.0, gt=0, description="How often what cannot work (a wrong key) is tried again.")
+    stable_after_s: float = Field(30.0, gt=0, description="After so long of streaming the waits begin small again.")
+    replay_window_s: float = Field(86_340.0, gt=0, description="How far back the feed's replay is asked to reach.")
+    replay_overlap_s: float = Field(
+        2.0, ge=0, description="Replay begins so much before the last record stored: records may be late, none is lost."
+    )
