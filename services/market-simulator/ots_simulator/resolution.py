@@ -1,0 +1,112 @@
+"""Who the symbols of a historical query are, and the records that are theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+from ots_simulator.query import ApiError, Query
+from ots_simulator.sources import ALL_SYMBOLS, Interval, Source
+from ots_simulator.wire import DAY_NS, DatedSymbol, Mapping, Records, day_of
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """``intervals`` by raw symbol. ``partial``: known on some of the days only. ``not_found``: on none."""
+
+    intervals: dict[str, list[Interval]]
+    partial: list[str]
+    not_found: list[str]
+
+    def mappings(self) -> list[Mapping]:
+        """As the metadata of a file states them."""
+        return [
+            Mapping(symbol, [DatedSymbol(day_of(one.starts), day_of(one.ends), str(one.vendor_id)) for one in mine])
+            for symbol, mine in self.intervals.items()
+        ]
+
+
+def resolve(
+    source: Source, dataset: str, symbols: tuple[str, ...], stype_in: str, first_day: int, end_day: int
+) -> Resolution:
+    """Who ``symbols`` are on the days [``first_day``, ``end_day``)."""
+    if stype_in == "instrument_id" and symbols != (ALL_SYMBOLS,):
+        ids = {int(s) for s in symbols}
+        found = [
+            one
+            for one in source.resolve(dataset, [ALL_SYMBOLS], "raw_symbol", first_day, end_day)
+            if one.vendor_id in ids
+        ]
+    else:
+        asked_as = "raw_symbol" if symbols == (ALL_SYMBOLS,) else stype_in
+        found = source.resolve(dataset, list(symbols), asked_as, first_day, end_day)
+    by_symbol: dict[str, list[Interval]] = {}
+    by_name: dict[str, list[Interval]] = {}
+    for one in sorted(found, key=lambda i: (i.raw_symbol, i.starts)):
+        by_symbol.setdefault(one.raw_symbol, []).append(one)
+        by_name.setdefault(_asked(one, stype_in), []).append(one)
+    if symbols == (ALL_SYMBOLS,):
+        return Resolution(by_symbol, [], [])
+    # an expired contract of a parent is partial by its own name
+    named = by_symbol if stype_in == "parent" else by_name
+    partial = [name for name, mine in named.items() if _days(mine) < end_day - first_day]
+    return Resolution(by_symbol, partial, [s for s in symbols if s not in by_name])
+
+
+class History:
+    """The records of historical queries over a source, and how many there are, exactly."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        # what has happened does not change, so neither does its count
+        self.count = lru_cache(maxsize=4096)(self._count)
+
+    def resolution(self, query: Query) -> Resolution:
+        """Raises :class:`~ots_simulator.query.ApiError` when no symbol is known."""
+        days = query.start_ns // DAY_NS, (query.end_ns - 1) // DAY_NS + 1
+        found = resolve(self._source, query.dataset, query.symbols, query.stype_in, *days)
+        if not found.intervals:
+            raise ApiError(422, "symbology_invalid_request", "None of the symbols could be resolved.")
+        return found
+
+    def records(self, query: Query, found: Resolution) -> Iterator[Records]:
+        """The records, in order, at most ``query.limit``."""
+        left = query.limit
+        for chunk in self._all(query, found):
+            if left is not None:
+                chunk = chunk[:left]
+                left -= len(chunk)
+            if len(chunk):
+                yield chunk
+            if left == 0:
+                return
+
+    def _all(self, query: Query, found: Resolution) -> Iterator[Records]:
+        dataset, schema, until = query.dataset, query.schema, query.known_ns
+        if until <= query.start_ns:
+            return
+        if query.symbols == (ALL_SYMBOLS,):
+            yield from self._source.records(dataset, schema, None, query.start_ns, until)
+        elif query.stype_in != "instrument_id":
+            yield from self._source.records(dataset, schema, set(found.intervals), query.start_ns, until)
+        else:
+            # an id is somebody else on another day
+            everyone = [one for mine in found.intervals.values() for one in mine]
+            for day in range(query.start_ns // DAY_NS, (until - 1) // DAY_NS + 1):
+                mine = {one.raw_symbol for one in everyone if one.starts <= day < one.ends}
+                start, end = max(query.start_ns, day * DAY_NS), min(until, (day + 1) * DAY_NS)
+                yield from self._source.records(dataset, schema, mine, start, end)
+
+    def _count(self, query: Query) -> int:
+        return sum(len(chunk) for chunk in self.records(query, self.resolution(query)))
+
+
+def _asked(one: Interval, stype_in: str) -> str:
+    if stype_in == "parent":
+        return f"{one.raw_symbol[:6].rstrip()}.OPT"
+    return str(one.vendor_id) if stype_in == "instrument_id" else one.raw_symbol
+
+
+def _days(intervals: list[Interval]) -> int:
+    return len({day for one in intervals for day in range(one.starts, one.ends)})
