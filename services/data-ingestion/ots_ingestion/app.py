@@ -14,6 +14,7 @@ from ots_ingestion.routes import (
     imports,
     market_data,
     market_status,
+    quality,
     rates,
 )
 from ots_ingestion.settings import IngestionSettings
@@ -39,7 +40,7 @@ def create_app(settings: IngestionSettings | None = None) -> OpenAPI:
         needs={"database": lambda: database.rows("SELECT 1 FROM instruments LIMIT 1")},
         wants={"redis": redis.ping},
     )
-    for room in (imports, market_data, corporate_actions, gaps, dead_letters, rates):
+    for room in (imports, market_data, corporate_actions, gaps, dead_letters, quality, rates):
         app.register_api(room.blueprint(settings, database))
     app.register_api(market_status.blueprint(settings))
     return app
