@@ -8,9 +8,12 @@ import json
 import secrets
 import socket
 import time
-import uuid
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,7 +23,11 @@ from pydantic import SecretStr
 from ots_common.database import Database
 from ots_common.tokens import verify_internal_token
 from ots_gateway.access import Role
-from ots_gateway.user_tokens import TokenAuthority, User
+from ots_gateway.authentication import BOUND_S
+from ots_gateway.passwords import hash_password
+from ots_gateway.sessions_of_users import Sessions
+from ots_gateway.signing_keys import KeySet
+from ots_gateway.user_tokens import TokenAuthority
 
 KEYS = {name: secrets.token_urlsafe(32) for name in ("cache", "data-ingestion", "analytics")}
 SEED = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode().rstrip("=")
@@ -95,29 +102,89 @@ class Echo(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
 
+@dataclass(frozen=True)
+class Person:
+    """A user with a session of their own, as the database has them."""
+
+    user_id: str
+    username: str
+    session_id: str
+
+
 @dataclass
 class Gateway:
-    """The running gateway, and keys to it."""
+    """The running gateway, and keys to it: tokens are signed with its own, for users and sessions that exist."""
 
     url: str
     pid: int
     database: Database
     upstream: ThreadingHTTPServer
-    authority: TokenAuthority = field(default_factory=lambda: TokenAuthority(SEED, 600))
+    log: Path
 
     @property
     def address(self) -> tuple[str, int]:
         parts = urlsplit(self.url)
         return parts.hostname or "", parts.port or 0
 
+    @cached_property
+    def authority(self) -> TokenAuthority:
+        return TokenAuthority(self.keys, 600)
+
+    @cached_property
+    def keys(self) -> KeySet:
+        return KeySet(self.database, SEED)
+
+    def sessions(self) -> Sessions:
+        return Sessions(self.database, SimpleNamespace(session_ttl_s=3600, refresh_token_ttl_s=3600))  # type: ignore[arg-type]
+
+    def person(self, username: str = "somebody", role: Role = Role.ADMIN, password: str | None = None) -> Person:
+        """A new session of a user, who is made when missing and without a password that anybody knows."""
+        hashed = hash_password(password) if password else "!"
+        self.database.execute(
+            "INSERT INTO users (username, password_hash, role) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
+            (username, hashed, role.label),
+        )
+        user_id, session_id = self.database.rows(
+            "INSERT INTO sessions (user_id, address, expires_at) SELECT user_id, 'tests', now() + interval '1 hour'"
+            " FROM users WHERE username = %s RETURNING user_id::text, session_id::text",
+            (username,),
+        )[0]
+        return Person(user_id, username, session_id)
+
     def token(self, role: Role | None) -> str | None:
-        return None if role is None else self.authority.sign(User(str(uuid.uuid4()), "somebody", role))
+        """A token of ``role`` for the user `somebody`, who is an admin; a new one each time."""
+        return None if role is None else self.token_of(self.person(), role)
+
+    def token_of(self, person: Person, role: Role = Role.ADMIN) -> str:
+        return self.authority.sign(
+            user_id=person.user_id,
+            username=person.username,
+            role=role,
+            session_id=person.session_id,
+            session_ends=time.time() + 3600,
+        )
 
     def ask(self, method: str, path: str, role: Role | None = None, **arguments: Any) -> requests.Response:
         headers = {**arguments.pop("headers", {})}
         if token := self.token(role):
             headers["Authorization"] = f"Bearer {token}"
         return requests.request(method, self.url + path, headers=headers, timeout=30, **arguments)
+
+    def works(self, credential: str) -> bool:
+        """Whether a token or a key is let in."""
+        status = self.ask("GET", "/api/v1/auth/me", headers={"Authorization": f"Bearer {credential}"}).status_code
+        assert status in (200, 401, 403), status
+        return status != 401
+
+    def until_refused(self, credential: str) -> bool:
+        """Wait for the bound within which every worker has learned of a revocation; then it must be refused by all."""
+        time.sleep(BOUND_S)
+        return not any(self.works(credential) for _ in range(12))
+
+    def eventually(self, holds: Callable[[], bool]) -> None:
+        """Within the same bound, for good."""
+        time.sleep(BOUND_S)
+        assert all(holds() for _ in range(6))
 
     def caller_of(self, seen: dict[str, Any], service: str) -> Any:
         return verify_internal_token(seen["headers"]["x-ots-internal"], service, {"gateway": SecretStr(KEYS[service])})

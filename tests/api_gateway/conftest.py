@@ -42,13 +42,15 @@ def start_gateway(accounts_url, tmp_path_factory):
             "METRICS_TOKEN": METRICS_TOKEN,
             "PROMETHEUS_MULTIPROC_DIR": str(tmp_path_factory.mktemp("metrics")),
             "OTS_INSTANCE": "under-test",
+            "RATE_LIMIT_SCALE": "0",
+            "LOGIN_FAILURES_PER_ADDRESS": "100000",  # the tests all come from one
             **environment,
         }
         command = [sys.executable, "-m", "gunicorn", "--config", "python:ots_gateway.gunicorn_conf"]
         with log.open("wb") as output:
             process = subprocess.Popen([*command, "ots_gateway.app:create_app()"], env=environment, stderr=output)
         try:
-            running = Gateway(f"http://127.0.0.1:{port}", process.pid, database, upstream)
+            running = Gateway(f"http://127.0.0.1:{port}", process.pid, database, upstream, log)
             _wait_until_it_answers(running, process, log)
             yield running
         finally:

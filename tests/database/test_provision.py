@@ -16,7 +16,7 @@ from ots_common.provision import provision
 from places import MIGRATIONS
 
 ALL = [
-    "0001.users-and-audit.sql",
+    *(path.name for path in sorted((MIGRATIONS / "accounts").glob("*.sql"))),
     *(path.name for path in sorted((MIGRATIONS / "market").glob("*.sql"))),
 ]
 
@@ -137,7 +137,7 @@ def test_an_administrator_need_not_be_a_superuser(postgres, settings):
     administer(
         postgres.admin_url,
         f"CREATE ROLE {admin} LOGIN CREATEROLE CREATEDB PASSWORD 'managed-password'",
-        f"GRANT ots, ots_reader, ots_accounts TO {admin} WITH ADMIN OPTION",
+        f"GRANT ots, ots_reader, ots_accounts, ots_audit TO {admin} WITH ADMIN OPTION",
     )
     url = f"postgresql://{admin}:managed-password@127.0.0.1:{postgres.port}/postgres"
     managed = type(settings).model_validate({**settings.model_dump(), "admin_database_url": url})

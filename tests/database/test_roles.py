@@ -50,13 +50,50 @@ def test_new_passwords_are_brought_in_line(postgres, market, accounts_url):
     connect(market.reader, application="tests").close()
 
 
-def test_the_audit_log_only_grows(accounts_url):
+APPEND = "SELECT * FROM audit.append('r', NULL, NULL, NULL, NULL, 'a', 'GET', '/', 401, 'refused', NULL)"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE audit.entries SET status = 200",
+        "DELETE FROM audit.entries",
+        "TRUNCATE audit.entries",
+        "INSERT INTO audit.entries SELECT * FROM audit.entries",
+        "UPDATE audit_log SET status = 200",
+        "DELETE FROM audit_log",
+        "DROP TABLE audit.entries CASCADE",
+        "DROP SCHEMA audit CASCADE",
+        "ALTER TABLE audit.entries DISABLE TRIGGER ALL",
+        "ALTER TABLE audit.entries OWNER TO ots_accounts",
+        "ALTER SCHEMA audit OWNER TO ots_accounts",
+        "CREATE OR REPLACE FUNCTION audit.is_append_only() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+        "CREATE TABLE audit.another (x integer)",
+        "SET ROLE ots_audit",
+    ],
+)
+def test_the_gateways_role_can_only_add_to_the_audit_log(accounts_url, statement):
     database = Database(accounts_url, application="tests", size=1)
-    database.execute(
-        "INSERT INTO audit_log (request_id, address, method, path, status, event)"
-        " VALUES ('r', 'a', 'GET', '/', 401, 'refused')"
-    )
-    for statement in ("UPDATE audit_log SET status = 200", "DELETE FROM audit_log", "TRUNCATE audit_log"):
+    assert len(database.rows(APPEND)) == 1
+    before = database.rows("SELECT count(*), max(entry_id) FROM audit_log")
+    with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+        database.execute(statement)
+    assert database.rows("SELECT count(*), max(entry_id) FROM audit_log") == before
+    database.close()
+
+
+def test_the_audit_log_is_not_changed_by_accident(postgres, accounts_url):
+    """Not even by the administrator."""
+    Database(accounts_url, application="tests", size=1).rows(APPEND)
+    name = accounts_url.rsplit("/", 1)[1].split("?")[0]
+    database = Database(postgres.admin_url.replace("/postgres?", f"/{name}?"), application="tests", size=1)
+    for statement in ("UPDATE audit.entries SET status = 200", "DELETE FROM audit.entries", "TRUNCATE audit.entries"):
         with pytest.raises(psycopg2.errors.RaiseException, match="append-only"):
             database.execute(statement)
+    database.close()
+
+
+def test_nobody_logs_in_as_the_audit_logs_owner(postgres):
+    database = Database(postgres.admin_url, application="tests", size=1)
+    assert database.rows("SELECT rolcanlogin FROM pg_roles WHERE rolname = 'ots_audit'") in ([], [(False,)])
     database.close()

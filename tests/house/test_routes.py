@@ -43,7 +43,8 @@ def test_table_and_service_agree(service):
 
 def test_only_what_must_be_is_open_to_anybody():
     assert {route.pattern for route in ROUTES if route.role is None} == {
-        "/health", "/health/live", "/version", "/metrics", "/api/v1/auth/login",
+        "/health", "/health/live", "/version", "/metrics", "/api/v1/auth/login", "/api/v1/auth/refresh",
+        "/.well-known/jwks.json",
     }  # fmt: skip
     assert all(route.role is not None for route in ROUTES if route.service != GATEWAY)
 

@@ -4,27 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import dataclass
 
 import psycopg2
 from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings
 
 from ots_common.database import Database
-from ots_gateway.access import Role
-from ots_gateway.passwords import PasswordChecker, hash_password
+from ots_gateway.lockout import Lockout
+from ots_gateway.passwords import PasswordChecker, hash_password, objection
+from ots_gateway.users import Users
 
 ADMIN = "admin"
-
-
-@dataclass(frozen=True)
-class Account:
-    """A user as stored."""
-
-    user_id: str
-    username: str
-    password_hash: str
-    role: Role
 
 
 class AccountSettings(BaseSettings):
@@ -34,27 +24,25 @@ class AccountSettings(BaseSettings):
     admin_password: SecretStr
 
 
-def find_account(database: Database, username: str) -> Account | None:
-    """The account of ``username`` unless it is disabled."""
-    rows = database.rows(
-        "SELECT user_id::text, username, password_hash, role FROM users WHERE username = %s AND NOT disabled",
-        (username,),
-    )
-    return Account(rows[0][0], rows[0][1], rows[0][2], Role.named(rows[0][3])) if rows else None
-
-
 def ensure_admin(database: Database, password: str, *, reset_password: bool) -> str | None:
-    """Make the user ``admin`` when there is none, and bring its password in line where asked; what was done."""
-    account = find_account(database, ADMIN)
-    if account is None:
+    """Make the user ``admin`` when there is none, and bring its password in line where asked; what was done.
+
+    Setting it ends its sessions and opens the account when too many guesses had closed it.
+    """
+    users = Users(database)
+    found = users.credentials(ADMIN)
+    if found is None:
         made = database.execute(
             "INSERT INTO users (username, password_hash, role) VALUES (%s, %s, 'admin') ON CONFLICT DO NOTHING",
             (ADMIN, hash_password(password)),
         )
         return "made the user admin" if made else None
-    if reset_password and not PasswordChecker().matches(password, account.password_hash):
-        database.execute("UPDATE users SET password_hash = %s WHERE username = %s", (hash_password(password), ADMIN))
-        return "set the password of admin"
+    if reset_password:
+        Lockout(database, per_account=1, per_address=1).clear(ADMIN)
+        checker = PasswordChecker()
+        if not checker.matches(password, found.password_hash):
+            users.set_password(found.user_id, hash_password(password), keep_session=None)
+            return "set the password of admin"
     return None
 
 
@@ -72,8 +60,8 @@ def main() -> int:
         print(f"accounts: set {names}", file=sys.stderr)
         return 1
     password = settings.admin_password.get_secret_value()
-    if len(password) < 12:
-        print("accounts: ADMIN_PASSWORD must have at least 12 characters", file=sys.stderr)
+    if problem := objection(password, ADMIN):
+        print(f"accounts: ADMIN_PASSWORD: {problem}", file=sys.stderr)
         return 1
     database = Database(settings.database_url.get_secret_value(), application="accounts", size=1)
     try:

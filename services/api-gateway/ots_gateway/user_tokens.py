@@ -1,98 +1,98 @@
-"""Users' tokens: JWTs that only this gateway signs (EdDSA), and only with the key whose id they name."""
+"""Users' access tokens: EdDSA over a key of the set, short-lived, naming the sign-in they belong to."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
+import re
 import time
 import uuid
+from dataclasses import dataclass
+from typing import Any
 
 import jwt
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ots_gateway.access import Role
-from ots_gateway.identity import InvalidTokenError, User
-
-__all__ = ["InvalidTokenError", "TokenAuthority", "User"]
+from ots_gateway.identity import InvalidTokenError
+from ots_gateway.signing_keys import ALGORITHM, KeySet
 
 ISSUER = AUDIENCE = "ai-ots"
 TYPE = "at+jwt"
-_LEEWAY_S = 5
-# an Ed25519 verification costs hundreds of times a look-up
-_REMEMBER_S = 60
-_REMEMBER_AT_MOST = 4096
-_CLAIMS = ["iss", "aud", "sub", "name", "role", "iat", "exp", "jti"]
+LEEWAY_S = 5
+# what a header may say: a token that brings its own key, names an address for it or asks for extensions is not ours
+_HEADER = frozenset({"alg", "kid", "typ"})
+_CLAIMS = ["iss", "aud", "sub", "name", "role", "sid", "iat", "nbf", "exp", "jti"]
+_UUID = re.compile(r"^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+_NOT_OURS = "not a token of this platform"
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What a token says, its signature and times being right. Whether it still stands, the database knows."""
+
+    user_id: str
+    session_id: str
+    role: Role
+    token_id: str
+    kid: str
+    expires: float
 
 
 class TokenAuthority:
-    """Signs and verifies with one Ed25519 key, given as the base64url of its 32-byte seed.
+    """Signs and verifies access tokens with the keys of ``keys``."""
 
-    Raises ValueError when the seed is none.
-    """
-
-    def __init__(self, seed: str, lifetime_s: int) -> None:
-        try:
-            raw = base64.urlsafe_b64decode(seed + "=" * (-len(seed) % 4))
-            self._private = Ed25519PrivateKey.from_private_bytes(raw)
-        except ValueError as error:
-            raise ValueError("JWT_SIGNING_KEY must be the base64url of 32 bytes") from error
-        self._public = self._private.public_key()
+    def __init__(self, keys: KeySet, lifetime_s: int) -> None:
+        self._keys = keys
         self.lifetime_s = lifetime_s
-        self.key_id = _thumbprint(self._public.public_bytes_raw())
-        self._verified: dict[bytes, tuple[User, float]] = {}
 
-    def sign(self, user: User) -> str:
-        """A token for ``user`` in the role it has there."""
+    def sign(self, *, user_id: str, username: str, role: Role, session_id: str, session_ends: float) -> str:
+        """A token that lives as long as tokens do, but not longer than its session (seconds since 1970)."""
         now = int(time.time())
         claims = {
             "iss": ISSUER,
             "aud": AUDIENCE,
-            "sub": user.user_id,
-            "name": user.username,
-            "role": user.role.label,
+            "sub": user_id,
+            "name": username,
+            "role": role.label,
+            "sid": session_id,
             "iat": now,
-            "exp": now + self.lifetime_s,
+            "nbf": now,
+            "exp": min(now + self.lifetime_s, int(session_ends)),
             "jti": uuid.uuid4().hex,
         }
-        return jwt.encode(claims, self._private, algorithm="EdDSA", headers={"kid": self.key_id, "typ": TYPE})
+        key = self._keys.signer()
+        return jwt.encode(claims, key.private, algorithm=ALGORITHM, headers={"kid": key.kid, "typ": TYPE})
 
-    def verify(self, token: str) -> User:
-        """The user of a token; one verified less than a minute ago is remembered. Raises :class:`InvalidTokenError`."""
-        digest = hashlib.sha256(token.encode()).digest()
-        user, until = self._verified.get(digest, (None, 0.0))
-        if user is not None and time.time() < until:
-            return user
-        user, expires = self._verify(token)
-        if len(self._verified) >= _REMEMBER_AT_MOST:
-            self._verified.clear()
-        self._verified[digest] = (user, min(time.time() + _REMEMBER_S, expires))
-        return user
-
-    def _verify(self, token: str) -> tuple[User, float]:
+    def verify(self, token: str) -> Claims:
+        """What the token says. Raises :class:`InvalidTokenError`, and psycopg2.Error when the keys cannot be read."""
         try:
             header = jwt.get_unverified_header(token)
-            if header.get("kid") != self.key_id or header.get("typ") != TYPE or "crit" in header:
-                raise InvalidTokenError("not a token of this platform")
+        except (jwt.PyJWTError, RecursionError, ValueError) as error:
+            raise InvalidTokenError(_NOT_OURS) from error
+        if not header.keys() <= _HEADER or header.get("typ") != TYPE or header.get("alg") != ALGORITHM:
+            raise InvalidTokenError(_NOT_OURS)
+        key = self._keys.find(header.get("kid"))
+        if key is None:
+            raise InvalidTokenError(_NOT_OURS)
+        try:
             claims = jwt.decode(
                 token,
-                self._public,
-                algorithms=["EdDSA"],
+                key.public,
+                algorithms=[ALGORITHM],
                 issuer=ISSUER,
                 audience=AUDIENCE,
-                leeway=_LEEWAY_S,
-                options={"require": _CLAIMS},
+                leeway=LEEWAY_S,
+                options={"require": _CLAIMS, "strict_aud": True},
             )
-            user = User(str(claims["sub"]), str(claims["name"]), Role.named(str(claims["role"])))
-            return user, float(claims["exp"])
+            return _read(claims, key.kid)
         except jwt.ExpiredSignatureError as error:
             raise InvalidTokenError("the token has expired") from error
-        except (jwt.PyJWTError, KeyError, ValueError) as error:
-            raise InvalidTokenError("not a token of this platform") from error
+        except (jwt.PyJWTError, KeyError, ValueError, TypeError) as error:
+            raise InvalidTokenError(_NOT_OURS) from error
 
 
-def _thumbprint(public: bytes) -> str:
-    """RFC 7638, of the JWK of an Ed25519 key (RFC 8037)."""
-    x = base64.urlsafe_b64encode(public).decode().rstrip("=")
-    jwk = json.dumps({"crv": "Ed25519", "kty": "OKP", "x": x}, separators=(",", ":"))
-    return base64.urlsafe_b64encode(hashlib.sha256(jwk.encode()).digest()).decode().rstrip("=")
+def _read(claims: dict[str, Any], kid: str) -> Claims:
+    user_id, session_id = str(claims["sub"]), str(claims["sid"])
+    if not (_UUID.match(user_id) and _UUID.match(session_id)):
+        raise InvalidTokenError(_NOT_OURS)
+    return Claims(
+        user_id, session_id, Role.named(str(claims["role"])), str(claims["jti"]), kid, float(claims["exp"]) + LEEWAY_S
+    )

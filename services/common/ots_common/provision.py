@@ -1,7 +1,8 @@
 """``python -m ots_common.provision``: roles, databases and migrations, brought to where they must be, however often.
 
 Runs as the database's superuser before the services start. Least privilege: ``ots`` owns the market's database,
-``ots_reader`` may only read it, ``ots_accounts`` owns the users and the audit log in a database of their own.
+``ots_reader`` may only read it, ``ots_accounts`` owns the users in a database of their own. The audit log beside them
+belongs to ``ots_audit``, as whom nobody can log in: the gateway may add to it and read it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ots_common.database import Connection, connect
 from ots_common.migrations import MigrationError, migrate
 
 OWNER, READER, ACCOUNTS = "ots", "ots_reader", "ots_accounts"
+AUDIT = "ots_audit"
 _WAIT_S = 60
 
 
@@ -63,6 +65,7 @@ def provision(settings: ProvisionSettings) -> list[str]:
             applied = migrate(_with_database(admin, database), settings.migrations_dir / folder, role=owner)
             done += [f"applied {name} to {database}" for name in applied]
         _grant_reading(_with_database(admin, settings.market_database))
+        _give_away_the_audit_log(_with_database(admin, settings.accounts_database))
     finally:
         connection.close()
     return done
@@ -141,6 +144,41 @@ def _grant_reading(dsn: str) -> None:
                 ),
             ):
                 cursor.execute(statement)
+    finally:
+        connection.close()
+
+
+def _give_away_the_audit_log(dsn: str) -> None:
+    connection = connect(dsn, application="provision")
+    accounts, audit = sql.Identifier(ACCOUNTS), sql.Identifier(AUDIT)
+    try:
+        # in one transaction: the gateway may be adding rows meanwhile
+        with connection, connection.cursor() as cursor:
+            cursor.execute("SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = 'audit'")
+            if cursor.fetchone() in (None, (AUDIT,)):
+                return
+            cursor.execute("SELECT current_database()")
+            database = sql.Identifier((cursor.fetchone() or ("",))[0])
+            cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (AUDIT,))
+            if cursor.fetchone() is None:
+                cursor.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(audit))
+            for statement in (
+                # the administrator of managed PostgreSQL gives only to roles that it is a member of, and that may make
+                # a schema
+                sql.SQL("GRANT {audit} TO CURRENT_USER"),
+                sql.SQL("GRANT CREATE ON DATABASE {database} TO {audit}"),
+                sql.SQL("ALTER SCHEMA audit OWNER TO {audit}"),
+                sql.SQL("REVOKE CREATE ON DATABASE {database} FROM {audit}"),
+                sql.SQL("ALTER TABLE audit.entries OWNER TO {audit}"),
+                sql.SQL("ALTER FUNCTION audit.append OWNER TO {audit}"),
+                sql.SQL("ALTER FUNCTION audit.hash_of OWNER TO {audit}"),
+                sql.SQL("ALTER FUNCTION audit.is_append_only OWNER TO {audit}"),
+                sql.SQL("GRANT USAGE ON SCHEMA audit TO {accounts}"),
+                sql.SQL("GRANT SELECT ON audit.entries TO {accounts}"),
+                sql.SQL("REVOKE ALL ON FUNCTION audit.append FROM PUBLIC"),
+                sql.SQL("GRANT EXECUTE ON FUNCTION audit.append TO {accounts}"),
+            ):
+                cursor.execute(statement.format(audit=audit, accounts=accounts, database=database))
     finally:
         connection.close()
 
