@@ -42,7 +42,9 @@ _NOT_BY_SYMBOL = "duplicates are counted by run and by collection, of all their 
 class QualityQuery(RequestModel):
     """Which session, and of what."""
 
-    date: date | None = Field(None, description="A session's date; default the current session, or else the last.")
+    day: date | None = Field(
+        None, alias="date", description="A session's date; default the current session, or else the last."
+    )
     dataset: Dataset | None = None
     asset: Literal["symbol", "options"] = Field(
         "symbol", description="`options`: all contracts on the symbol together; a parent (`AAPL.OPT`) means that too."
@@ -182,7 +184,7 @@ def blueprint(settings: IngestionSettings, database: Database) -> APIBlueprint:
     def read(path: SymbolPath, query: QualityQuery) -> Response:
         sessions = sessions_of(settings.market_calendar)
         now = time.time_ns()
-        session = _session(sessions, query.date, now)
+        session = _session(sessions, query.day, now)
         symbol = canonical_symbol(path.symbol)
         options = query.asset == "options" or symbol.endswith(_PARENT)
         symbol = symbol.removesuffix(_PARENT) if options else symbol
