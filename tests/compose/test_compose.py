@@ -250,7 +250,9 @@ def test_only_with_real_data_does_anybody_reach_databento(name, secrets):
     real = environment_of(name, secrets | {"MARKET_SOURCE": "databento", "MARKET_DATABASE": "ots"})
     assert real["DATABENTO_API_KEY"] == "db-real"
     assert secrets["SIMULATOR_KEY"] not in real.values()
-    assert not {name for name in real if name.startswith(("DATABENTO_LIVE", "DATABENTO_HIST", "COLLECT_ON", "REQUESTS"))}
+    assert not {
+        name for name in real if name.startswith(("DATABENTO_LIVE", "DATABENTO_HIST", "COLLECT_ON", "REQUESTS"))
+    }
     # what one market's spool holds never reaches the database of another
     assert simulated["SPOOL_DIR"] != real["SPOOL_DIR"]
 
