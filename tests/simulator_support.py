@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -86,6 +87,76 @@ class RunningSimulator:
         """SIGTERM; the exit status."""
         self.process.terminate()
         return self.process.wait(10)
+
+
+class Listener:
+    """A live session of the real client that keeps all that it was sent, in order, as bytes and as objects."""
+
+    def __init__(self, simulator: RunningSimulator, dataset: str = "EQUS.MINI", **options: Any) -> None:
+        self.client = simulator.live(**options)
+        self.records: list[Any] = []
+        self.error: Exception | None = None
+        self._dataset = dataset
+        self._news = threading.Condition()
+        self._over = False
+
+    def subscribe(self, schema: str, symbols: str | list[str] = "ALL_SYMBOLS", **options: Any) -> Listener:
+        """Before or after :meth:`start`."""
+        self.client.subscribe(self._dataset, schema, symbols, **options)
+        return self
+
+    def start(self) -> Listener:
+        """Begin, and listen in the background."""
+        self.client.add_callback(self._take)
+        self.client.start()
+        threading.Thread(target=self._wait, daemon=True).start()
+        return self
+
+    def until(self, enough: Callable[[list[Any]], bool], timeout: float = 10.0) -> list[Any]:
+        """Wait until ``enough`` of the records; all records so far."""
+        with self._news:
+            assert self._news.wait_for(lambda: enough(self.records), timeout), f"{len(self.records)} records only"
+            return list(self.records)
+
+    def until_count(self, kind: type, count: int, timeout: float = 10.0) -> list[Any]:
+        """Wait for ``count`` records of ``kind``; these."""
+        self.until(lambda records: sum(isinstance(r, kind) for r in records) >= count, timeout)
+        return self.of(kind)
+
+    def until_closed(self, timeout: float = 10.0) -> Exception | None:
+        """Wait for the end of the session; the client's error, None after a clean end."""
+        with self._news:
+            assert self._news.wait_for(lambda: self._over, timeout), "the session goes on"
+        return self.error
+
+    def of(self, kind: type) -> list[Any]:
+        """The records of ``kind``."""
+        with self._news:
+            return [record for record in self.records if isinstance(record, kind)]
+
+    def system(self, code: str) -> list[Any]:
+        """The SystemMsgs of ``code``."""
+        return [one for one in self.of(databento.SystemMsg) if str(one.code) == code]
+
+    def close(self) -> None:
+        """Leave."""
+        if not self._over:
+            self.client.terminate()
+            self.until_closed()
+
+    def _take(self, record: Any) -> None:
+        with self._news:
+            self.records.append(record)
+            self._news.notify_all()
+
+    def _wait(self) -> None:
+        try:
+            self.client.block_for_close()
+        except Exception as error:
+            self.error = error
+        with self._news:
+            self._over = True
+            self._news.notify_all()
 
 
 @contextmanager

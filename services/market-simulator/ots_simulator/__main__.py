@@ -15,7 +15,7 @@ from ots_simulator.settings import SimulatorSettings
 def main() -> int:
     """Serve until told to stop; 2 when the settings are wrong."""
     try:
-        settings = SimulatorSettings()  # type: ignore[call-arg]
+        settings = SimulatorSettings()
     except ValidationError as error:
         print(f"market-simulator: {error}", file=sys.stderr)
         return 2

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import pandas as pd
 from aiohttp import web
 
 from ots_market.sessions import Sessions, sessions_of
@@ -20,6 +19,7 @@ from ots_simulator.control import Control
 from ots_simulator.faults import Faults
 from ots_simulator.historical import HistoricalApi
 from ots_simulator.live import LiveGateway
+from ots_simulator.query import parse_timestamp
 from ots_simulator.replay import TapeSource
 from ots_simulator.settings import SimulatorSettings
 from ots_simulator.sources import Source
@@ -73,7 +73,7 @@ class Simulator:
 
 def make_market(settings: SimulatorSettings, sessions: Sessions) -> tuple[Source, Clock]:
     """The market that the settings ask for, and its time."""
-    starts = None if settings.simulator_starts_at is None else pd.Timestamp(settings.simulator_starts_at).value
+    starts = None if settings.simulator_starts_at is None else parse_timestamp(settings.simulator_starts_at)[0]
     if settings.simulator_tape is not None:
         now = time.time_ns() if starts is None else starts
         tape = TapeSource(settings.simulator_tape, shift=settings.simulator_tape_shift, begins_ns=now)

@@ -26,7 +26,7 @@ from ots_simulator.query import ApiError, Query, available, iso, parse_dataset, 
 from ots_simulator.resolution import History, Resolution, resolve
 from ots_simulator.settings import SimulatorSettings
 from ots_simulator.sources import Source
-from ots_simulator.wire import DAY_NS, LAYOUTS, Records, day_of, index_times
+from ots_simulator.wire import DAY_NS, INSTRUMENT_ID, LAYOUTS, Records, day_of, index_times
 
 _log = logging.getLogger(__name__)
 
@@ -196,7 +196,7 @@ class HistoricalApi:
         schema = form.get("schema", "")
         if schema not in LAYOUTS:
             raise ApiError(422, "schema_invalid", f"The schema {schema!r} is not known.")
-        return web.json_response([{"name": name, "type": _type_of(kind)} for name, kind in LAYOUTS[schema].descr])
+        return web.json_response([{"name": field[0], "type": _type_of(field[1])} for field in LAYOUTS[schema].descr])
 
     async def _list_unit_prices(self, _request: web.Request, form: dict[str, str]) -> web.Response:
         schemas = self._source.schemas()[self._dataset(form)]
@@ -253,10 +253,11 @@ def _until(chunks: Iterator[Records], fault: Fault | None) -> Iterator[Records]:
     if fault is None:
         yield from chunks
         return
-    left = None if fault.at_ns is not None else fault.after_records or 0
+    left = fault.after_records or 0
     for chunk in chunks:
-        if left is None:
+        if fault.at_ns is not None:
             upto = int(np.searchsorted(index_times(chunk), fault.at_ns, side="left"))
+            left = len(chunk)
         else:
             upto = min(left, len(chunk))
             left -= upto
@@ -272,7 +273,7 @@ def _metadata(query: Query, found: Resolution) -> bytes:
         start=query.start_ns,
         end=query.end_ns,
         stype_in=dbn.SType.from_str(query.stype_in),
-        stype_out=dbn.SType.INSTRUMENT_ID,
+        stype_out=INSTRUMENT_ID,
         schema=dbn.Schema.from_str(query.schema),
         symbols=list(query.symbols),
         partial=found.partial,

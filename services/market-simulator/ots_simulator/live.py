@@ -34,7 +34,11 @@ from ots_simulator.subscriptions import (
 from ots_simulator.wire import (
     BAR_NS,
     DAY_NS,
+    HEARTBEAT,
+    REPLAY_COMPLETED,
     SKIPPABLE,
+    SLOW_READER,
+    SUBSCRIPTION_ACK,
     Records,
     error_message,
     live_metadata,
@@ -305,7 +309,7 @@ class Session:
         part = Part(asked, from_ns, since_ns, start is not None)
         found = await asyncio.to_thread(identify, source, dataset, asked, from_ns // DAY_NS, now // DAY_NS + 1)
         missing = unresolved(asked, found)
-        await self._tell(f"Subscription request {asked.number} for {asked.schema} data succeeded", "SUBSCRIPTION_ACK")
+        await self._tell(f"Subscription request {asked.number} for {asked.schema} data succeeded", SUBSCRIPTION_ACK)
         if missing:
             await self._error(UNRESOLVED, f"Failed to resolve symbols: {', '.join(missing)}")
         self._parts.append(part)
@@ -368,7 +372,7 @@ class Session:
             return frozenset()
         if self._greeting.slow_reader == "warn":
             if not self._warned:
-                await self._tell("Slow reader detected: falling behind real time", "SLOW_READER_WARNING")
+                await self._tell("Slow reader detected: falling behind real time", SLOW_READER)
             self._warned = True
             return frozenset()
         lost = frozenset(part.asked.schema for part in self._parts) & SKIPPABLE
@@ -380,7 +384,7 @@ class Session:
         for part in self._parts:
             if part.replaying:
                 part.replaying = False
-                await self._tell(f"Finished {part.asked.schema} replay", "REPLAY_COMPLETED")
+                await self._tell(f"Finished {part.asked.schema} replay", REPLAY_COMPLETED)
 
     # -- sending and failing ---------------------------------------------------------------------------------------
 
@@ -424,7 +428,7 @@ class Session:
             case "drop":
                 raise SessionEnd("dropped by a fault")
             case "reset":
-                record = rest.part(0, 1).data.tobytes() if len(rest) else system_message(0, "", SystemCode.HEARTBEAT)
+                record = rest.part(0, 1).data.tobytes() if len(rest) else system_message(0, "", HEARTBEAT)
                 await self._egress.reset(record[: len(record) // 2])
                 raise SessionEnd("reset by a fault")
             case "mute":
@@ -465,10 +469,10 @@ class Session:
         await self._egress.send_message(mapping_messages(told, self._day, self._now), self._now)
 
     async def _heartbeat(self) -> None:
-        await self._egress.send_message(system_message(self._now, "Heartbeat", SystemCode.HEARTBEAT), self._now)
+        await self._egress.send_message(system_message(self._now, "Heartbeat", HEARTBEAT), self._now)
 
-    async def _tell(self, text: str, code: str) -> None:
-        await self._egress.send_message(system_message(self._now, text, getattr(SystemCode, code)), self._now)
+    async def _tell(self, text: str, code: SystemCode) -> None:
+        await self._egress.send_message(system_message(self._now, text, code), self._now)
 
     async def _error(self, code: int, text: str) -> None:
         cut = text.encode()[:_TEXT_BYTES].decode(errors="ignore")

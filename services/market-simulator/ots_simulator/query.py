@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import pandas as pd
+import numpy as np
 
 from ots_simulator.settings import SimulatorSettings
 from ots_simulator.sources import ALL_SYMBOLS, Source
@@ -15,6 +15,7 @@ from ots_simulator.wire import BAR_NS, DAY_NS, LAYOUTS
 _MAX_SYMBOLS = 2000
 STYPES_IN = ("raw_symbol", "parent", "instrument_id")
 # by the length of what was written: a date alone ends a day later, and so on
+_ZONED = re.compile(r"(?P<local>\d{4}-\d\d-\d\d([T ]\d\d(:\d\d(:\d\d(\.\d{1,9})?)?)?)?)(?P<zone>Z|[+-]\d\d:?\d\d)?")
 _FORWARD_NS = {10: DAY_NS, 13: 3600 * 10**9, 16: 60 * 10**9, 19: 10**9}
 
 
@@ -121,13 +122,21 @@ def parse_time(form: Mapping[str, str], name: str) -> tuple[int, int]:
     if re.fullmatch(r"\d{12,20}", text):
         return int(text), int(text) + 1
     try:
-        stamp = pd.Timestamp(text)
-        if stamp is pd.NaT:
-            raise ValueError("no time")
-        at = int((stamp.tz_localize("UTC") if stamp.tzinfo is None else stamp.tz_convert("UTC")).as_unit("ns").value)
-    except (ValueError, OverflowError) as error:
+        return parse_timestamp(text)
+    except ValueError as error:
         raise ApiError(422, "data_time_invalid", f"`{name}` is no time: {text!r} ({error}).") from None
-    written = text[:10] + re.sub(r"(Z|[+-]\d\d:?\d\d)$", "", text[10:])
+
+
+def parse_timestamp(text: str) -> tuple[int, int]:
+    """An ISO 8601 time, UTC unless it says otherwise, in ns, and the end it implies. Raises ValueError."""
+    found = _ZONED.fullmatch(text)
+    if found is None:
+        raise ValueError("not ISO 8601")
+    written, zone = found["local"], found["zone"] or "Z"
+    at = int(np.datetime64(written, "ns").astype(np.int64))
+    if zone != "Z":
+        hours, minutes = int(zone[1:3]), int(zone[-2:])
+        at -= (-1 if zone[0] == "-" else 1) * (hours * 60 + minutes) * 60 * 10**9
     return at, at + _FORWARD_NS.get(len(written), 1)
 
 
@@ -138,7 +147,7 @@ def parse_day(text: str, name: str) -> int:
 
 def iso(at_ns: int) -> str:
     """RFC 3339 with nanoseconds, as the vendor writes."""
-    return f"{pd.Timestamp(at_ns).isoformat(timespec='nanoseconds')}Z"
+    return f"{np.datetime64(at_ns, 'ns')}Z"
 
 
 def _limit(form: Mapping[str, str]) -> int | None:

@@ -321,12 +321,7 @@ class _Plain:
     def _read(self) -> Iterator[bool]:
         """Each step adds to the buffer; truthy while there is more."""
         sink = io.BytesIO()
-        upgrade = dbn.Transcoder(
-            sink,
-            dbn.Encoding.DBN,
-            dbn.Compression.NONE,
-            upgrade_policy=dbn.VersionUpgradePolicy.UPGRADE_TO_V3,
-        )
+        upgrade = dbn.Transcoder(sink, dbn.Encoding.from_str("dbn"), dbn.Compression.from_str("none"))
         with self._path.open("rb") as raw:
             compressed = raw.read(4) == _ZSTD_MAGIC
             raw.seek(0)

@@ -9,6 +9,7 @@ from typing import Any
 
 import databento_dbn as dbn
 import numpy as np
+from databento_dbn.metadata import MappingInterval
 from numpy.typing import NDArray
 
 DAY_NS = 86_400_000_000_000
@@ -57,6 +58,11 @@ SCHEMA_OF_RTYPE = {
     196: "bbo-1m",
 }
 SYMBOL_MAPPING = 22
+INSTRUMENT_ID = dbn.SType.from_str("instrument_id")
+HEARTBEAT = dbn.SystemCode.from_str("heartbeat")
+SUBSCRIPTION_ACK = dbn.SystemCode.from_str("subscription_ack")
+SLOW_READER = dbn.SystemCode.from_str("slow_reader_warning")
+REPLAY_COMPLETED = dbn.SystemCode.from_str("replay_completed")
 # a bar is known when its interval is over; its index time is the interval's beginning
 BAR_NS = {
     "ohlcv-1s": 10**9,
@@ -81,7 +87,7 @@ def wire_bytes(records: Records) -> NDArray[np.uint8]:
     return packed.view(np.uint8).reshape(len(packed), packed.dtype.itemsize)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DatedSymbol:
     """One interval of a mapping, as the encoder takes it."""
 
@@ -90,12 +96,12 @@ class DatedSymbol:
     symbol: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Mapping:
     """Who ``raw_symbol`` was and when, as the encoder takes it."""
 
     raw_symbol: str
-    intervals: Sequence[DatedSymbol]
+    intervals: Sequence[MappingInterval]
 
 
 def day_of(number: int) -> date:
@@ -109,7 +115,7 @@ def live_metadata(dataset: str, start_ns: int, *, ts_out: bool) -> bytes:
         dataset=dataset,
         start=start_ns,
         stype_in=None,
-        stype_out=dbn.SType.INSTRUMENT_ID,
+        stype_out=INSTRUMENT_ID,
         schema=None,
         ts_out=ts_out,
         version=3,
@@ -117,19 +123,10 @@ def live_metadata(dataset: str, start_ns: int, *, ts_out: bool) -> bytes:
 
 
 def system_message(at_ns: int, text: str, code: dbn.SystemCode) -> bytes:
-    """A SystemMsg; code HEARTBEAT is a heartbeat."""
+    """A SystemMsg."""
     return bytes(dbn.SystemMsg(at_ns, text, code))
 
 
 def error_message(at_ns: int, text: str, code: int) -> bytes:
     """An ErrorMsg with one of Databento's codes."""
     return bytes(dbn.ErrorMsg(at_ns, text, True, dbn.ErrorCode.from_int(code)))
-
-
-def symbol_mapping(
-    at_ns: int, vendor_id: int, asked: str, stype_in: dbn.SType, raw_symbol: str, start_ns: int, end_ns: int
-) -> bytes:
-    """A SymbolMappingMsg: ``vendor_id`` is ``raw_symbol`` from ``start_ns`` to ``end_ns``, asked for as ``asked``."""
-    return bytes(
-        dbn.SymbolMappingMsg(0, vendor_id, at_ns, stype_in, asked, dbn.SType.RAW_SYMBOL, raw_symbol, start_ns, end_ns)
-    )
