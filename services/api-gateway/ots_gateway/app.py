@@ -8,11 +8,13 @@ from ots_common.database import Database
 from ots_common.service import create_edge
 from ots_gateway import door
 from ots_gateway.access import GATEWAY
-from ots_gateway.passwords import PasswordChecker
+from ots_gateway.front import Front
 from ots_gateway.proxy import Proxy
-from ots_gateway.routes import auth, status
+from ots_gateway.routes import status
+from ots_gateway.security import Security
 from ots_gateway.settings import GatewaySettings
-from ots_gateway.user_tokens import TokenAuthority
+
+SETTINGS = "ots.settings"
 
 
 def create_app(settings: GatewaySettings | None = None) -> OpenAPI:
@@ -22,9 +24,13 @@ def create_app(settings: GatewaySettings | None = None) -> OpenAPI:
         GATEWAY, settings, title="AI-OTS gateway", description="Signs users in and forwards what they may ask for."
     )
     database = Database.of_service(GATEWAY, settings)
-    authority = TokenAuthority(settings.jwt_signing_key.get_secret_value(), settings.access_token_ttl_s)
+    security = Security.of(settings, database)
     proxy = Proxy(settings)
-    door.install(app, settings, authority, proxy, database)
+    door.install(app, database)
     status.install(app, settings, proxy, database)
-    app.register_api(auth.blueprint(database, authority, PasswordChecker()))
+    for blueprint in security.blueprints:
+        app.register_api(blueprint)
+    front = Front(app.wsgi_app, settings, security.authenticator, proxy, database)
+    app.wsgi_app = front  # type: ignore[method-assign]
+    app.extensions[SETTINGS] = settings
     return app

@@ -1,74 +1,113 @@
-"""A gevent worker that ends connections well: idle ones when it stops, and those whose body nobody will read."""
+"""gunicorn's gevent worker with a server of our own in it: no more of HTTP than this gateway needs, and deadlines.
+
+gunicorn keeps what it is good at: processes, sockets, signals, restarts.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections import Counter
 from typing import Any
 
 import gevent
-from gunicorn.util import close_graceful  # type: ignore[import-untyped]
+from gevent.event import Event
+from gevent.pool import Pool
+from gevent.server import StreamServer
 from gunicorn.workers.ggevent import GeventWorker  # type: ignore[import-untyped]
 
+from ots_gateway.app import SETTINGS
+from ots_gateway.connection import ClientConnection, Phase
+from ots_gateway.deadlines import Watch
+from ots_gateway.settings import GatewaySettings
+
 _STOPPING_WAIT_S = 1.0
-_DRAIN_BYTES = 64 * 1024
-_DRAIN_S = 2.0
-_LINGER_BYTES = 64 * 2**20
+_SHEDDABLE = (Phase.IDLE, Phase.HEAD)
+_SPARE = 64
+_NO_ROOM = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
+_TOO_MANY = b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
 
 
 class GatewayWorker(GeventWorker):  # type: ignore[misc]
-    """Stops within seconds while clients keep idle connections, and reads no body to its end that was refused."""
+    """Bounded in connections, in all and of one address; stops when the requests under way have their answers."""
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
-        self._waiting: dict[gevent.Greenlet, gevent.Timeout] = {}
+        self._connections: set[ClientConnection] = set()
+        self._of_address: Counter[str] = Counter()
+        self._watch = Watch()
+        self._stopping = Event()
 
-    @contextmanager
-    def timeout_ctx(self) -> Iterator[None]:
-        """Around the wait for a connection's next request: ended by the keep-alive, or by :meth:`handle_exit`."""
-        seconds = self.cfg.keepalive if self.alive else _STOPPING_WAIT_S
-        with gevent.Timeout(seconds, False) as timeout:
-            greenlet = gevent.getcurrent()
-            self._waiting[greenlet] = timeout
-            try:
-                yield
-            finally:
-                del self._waiting[greenlet]
+    def run(self) -> None:
+        """Serve until told to stop, then until the requests under way are answered."""
+        settings: GatewaySettings = self.wsgi.extensions[SETTINGS]
+        self._settings = settings
+        self._trusted_connect = bool(settings.trusted_proxies)
+        servers = [self._server(sock, settings) for sock in self.sockets]
+        while self.alive:
+            self.notify()
+            self._stopping.wait(1.0)
+        for server in servers:
+            server.close()
+        until = time.monotonic() + self.cfg.graceful_timeout
+        while self._connections and time.monotonic() < until:
+            self.notify()
+            for connection in tuple(self._connections):
+                connection.end_soon(_STOPPING_WAIT_S)
+            gevent.sleep(0.1)
+        for server in servers:
+            server.stop(timeout=1)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        """Stop after the requests under way; whoever is between two requests is not waited for."""
+        """Stop after the requests under way."""
         super().handle_exit(sig, frame)
-        gevent.spawn(self._end_waits)
+        # not in the signal's own frame, which may stand in the middle of the event's code
+        gevent.spawn(self._stopping.set)
 
-    def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
-        """Answer one request. Raises StopIteration, which ends the connection, when its body is left unread too."""
-        ended = False
+    def _server(self, sock: Any, settings: GatewaySettings) -> StreamServer:
+        sock.setblocking(1)
+        server = StreamServer(sock, handle=self._serve, spawn=Pool(settings.connections + _SPARE))
+        if self.cfg.workers > 1:
+            server.max_accept = 1  # the others shall have some too
+        server.start()
+        return server
+
+    def _serve(self, sock: Any, address: tuple[str, int]) -> None:
+        host = address[0]
+        if self._of_address[host] >= self._settings.connections_per_address and not self._trusted_connect:
+            _turn_away(sock, _TOO_MANY)
+            return
+        if len(self._connections) >= self._settings.connections and not self._make_room():
+            _turn_away(sock, _NO_ROOM)
+            return
+        connection = ClientConnection(sock, address, self.wsgi.wsgi_app, self._settings, lambda: not self.alive)
+        self._connections.add(connection)
+        self._of_address[host] += 1
+        self._watch.add(connection)
         try:
-            super().handle_request(listener_name, req, sock, addr)
-        except StopIteration:
-            ended = True
-        if not _is_read_to_its_end(req.body):
-            # closed at once, the unread bytes would make the kernel take back the answer
-            close_graceful(sock, timeout=_DRAIN_S, max_drain=_LINGER_BYTES)
-            ended = True
-        if ended:
-            raise StopIteration
+            connection.serve()
+        finally:
+            self._watch.remove(connection)
+            self._connections.discard(connection)
+            self._of_address[host] -= 1
+            if not self._of_address[host]:
+                del self._of_address[host]
 
-    def _end_waits(self) -> None:
-        for greenlet, timeout in list(self._waiting.items()):
-            greenlet.kill(timeout, block=False)
+    def _make_room(self) -> bool:
+        """End the connection that has waited longest without a request; False when all are at work."""
+        waiting = [connection for connection in self._connections if connection.phase in _SHEDDABLE]
+        if not waiting:
+            return False
+        longest = min(waiting, key=lambda connection: connection.since)
+        longest.shed()
+        self._connections.discard(longest)
+        return True
 
 
-def _is_read_to_its_end(body: Any) -> bool:
-    left = _DRAIN_BYTES
-    with gevent.Timeout(_DRAIN_S, False):
-        while left > 0 and not body.failed:
-            try:
-                data = body.read(8192)
-            except Exception:
-                # a broken body has no end, whatever it was that broke it
-                return False
-            if not data:
-                return True
-            left -= len(data)
-    return False
+def _turn_away(sock: Any, answer: bytes) -> None:
+    try:
+        sock.settimeout(0)
+        sock.send(answer)
+    except OSError:
+        pass  # it need not be told
+    finally:
+        sock.close()
