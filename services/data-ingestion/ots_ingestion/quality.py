@@ -158,9 +158,11 @@ def outliers_of(instruments: Int64, prices: Int64) -> Outliers:
     count = evaluated = 0
     positive = prices > 0
     instruments, prices = instruments[positive], prices[positive]
+    if not len(prices):
+        return Outliers(0, 0)
     order = np.argsort(instruments, kind="stable")
     logs = np.log(prices[order].astype(np.float64))
-    starts = np.flatnonzero(_runs(instruments[order])) if len(order) else np.zeros(0, np.int64)
+    starts = np.flatnonzero(_runs(instruments[order]))
     for start, end in zip(starts, np.append(starts[1:], len(logs)), strict=True):
         if end - start >= width:
             count += _count_outliers(logs[start:end], width)
