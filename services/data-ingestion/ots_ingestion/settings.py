@@ -52,3 +52,18 @@ class IngestionSettings(ServiceSettings):
     replay_overlap_s: float = Field(
         2.0, ge=0, description="Replay begins so much before the last record stored: records may be late, none is lost."
     )
+
+    # history
+    backfill_on_first_start_days: int = Field(
+        0, ge=0, le=3660, description="Days of history to ask for when nobody ever asked for any; 0: none."
+    )
+    backfill_on_first_start_max_cost_usd: float = Field(
+        0.0, ge=0, description="What that first history may cost; the simulated market's is free."
+    )
+    backfill_parallel: int = Field(4, ge=1, le=32, description="Downloads at the same time.")
+    backfill_part_records: int = Field(200_000, ge=1, description="Records a download, about.")
+    backfill_ahead: int = Field(8, ge=1, description="Downloads wait while so many are not stored yet.")
+    backfiller_metrics_port: int = Field(0, ge=0, le=65535, description="The backfiller's own /metrics; 0: none.")
+    repair_max_cost_usd: float = Field(
+        0.0, ge=0, description="What the repair of one gap may cost; the simulated market's is free."
+    )

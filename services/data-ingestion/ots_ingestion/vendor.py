@@ -33,7 +33,7 @@ _METADATA_PER_S = 10.0
 _TIMESERIES_PER_S = 50.0
 _MAX_TEXT = 500
 _PASSING_STATUS = (408, 425, 500, 502, 503, 504)
-_LIVE_PORT = 13000
+_RECENT_S = 5.0
 
 
 class VendorError(Exception):
@@ -199,17 +199,18 @@ class Vendor:
         self._client = databento.Historical(self._key, **({"gateway": url.rstrip("/")} if url else {}))
         self._patience = patience or Patience()
         self._stopping = stopping or threading.Event()
+        self._remembered: dict[tuple[str, str], tuple[float, Any]] = {}
 
     def list_schemas(self, dataset: str) -> list[str]:
         """Databento's names of the schemas that the dataset has."""
-        found = self._call("list_schemas", _METADATA, lambda: self._client.metadata.list_schemas(dataset))
+        ask = self._client.metadata.list_schemas
+        found = self._recent("list_schemas", dataset, lambda: ask(dataset))
         return [str(name) for name in found]
 
     def dataset_range(self, dataset: str, schema: str | None = None) -> tuple[int, int]:
         """[first, end) ns of what may be asked for, of one schema where the vendor says it apart."""
-        found: Any = self._call(
-            "get_dataset_range", _METADATA, lambda: self._client.metadata.get_dataset_range(dataset)
-        )
+        ask = self._client.metadata.get_dataset_range
+        found: Any = self._recent("get_dataset_range", dataset, lambda: ask(dataset))
         apart = found.get("schema")
         if schema and isinstance(apart, dict) and isinstance(apart.get(schema), dict):
             found = apart[schema]
@@ -270,6 +271,14 @@ class Vendor:
                 raise TransferCut(f"the answer is no DBN file: {error}") from None
             raise
 
+    def _recent(self, name: str, dataset: str, call: Callable[[], Any]) -> Any:
+        """What was answered a moment ago, or the answer now: one question to us is several to the vendor."""
+        expires, answer = self._remembered.get((name, dataset), (0.0, None))
+        if time.monotonic() >= expires:
+            answer = self._call(name, _METADATA, call)
+            self._remembered[name, dataset] = time.monotonic() + _RECENT_S, answer
+        return answer
+
     def _call(self, name: str, pace: Pace, call: Callable[[], T]) -> T:
         """With as many attempts as patience allows."""
         deadline = time.monotonic() + self._patience.total_s
@@ -309,7 +318,7 @@ def live(settings: IngestionSettings, **options: Any) -> databento.Live:
     return databento.Live(
         key=_key(settings),
         gateway=settings.databento_live_host,
-        port=settings.databento_live_port or _LIVE_PORT,
+        port=settings.databento_live_port,
         **options,
     )
 
