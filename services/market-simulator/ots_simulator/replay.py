@@ -26,7 +26,7 @@ from ots_simulator.wire import DAY_NS, EPOCH, LAYOUTS, SCHEMA_OF_RTYPE, SYMBOL_M
 _log = logging.getLogger(__name__)
 
 CHUNK_RECORDS = 20_000
-_READ_BYTES = 4 * 2**20
+_READ_BYTES = 2**18
 _LAST_TIME = 2**63 - 1
 _MINUTE_NS = 60_000_000_000
 _OSI_CHARACTERS = 21
@@ -322,19 +322,34 @@ class _Plain:
         """Each step adds to the buffer; truthy while there is more."""
         sink = io.BytesIO()
         upgrade = dbn.Transcoder(sink, dbn.Encoding.from_str("dbn"), dbn.Compression.from_str("none"))
-        with self._path.open("rb") as raw:
-            compressed = raw.read(4) == _ZSTD_MAGIC
-            raw.seek(0)
-            file: IO[bytes] = (
-                zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True) if compressed else raw
-            )
-            while data := file.read(_READ_BYTES):
-                upgrade.write(data)
-                upgrade.flush()
-                self._buffer += sink.getvalue()
-                sink.seek(0)
-                sink.truncate()
-                yield True
+        for data in _decompressed(self._path):
+            upgrade.write(data)
+            upgrade.flush()
+            self._buffer += sink.getvalue()
+            sink.seek(0)
+            sink.truncate()
+            yield True
+        if upgrade.buffer():
+            raise ValueError(f"{self._path} ends inside a record")
+
+
+def _decompressed(path: Path) -> Iterator[bytes]:
+    """What a file holds, plain or zstd. Raises ValueError when its last frame is not whole."""
+    with path.open("rb") as file:
+        data = file.read(_READ_BYTES)
+        if not data.startswith(_ZSTD_MAGIC):
+            while data:
+                yield data
+                data = file.read(_READ_BYTES)
+            return
+        frame = zstandard.ZstdDecompressor().decompressobj()
+        while data:
+            yield frame.decompress(data)
+            data = frame.unused_data or file.read(_READ_BYTES)
+            if frame.eof and data:
+                frame = zstandard.ZstdDecompressor().decompressobj()
+        if not frame.eof:
+            raise ValueError(f"{path} ends inside a zstd frame")
 
 
 def _walk(data: NDArray[np.uint8]) -> tuple[NDArray[np.int64], int]:
