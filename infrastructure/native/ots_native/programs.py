@@ -114,10 +114,10 @@ class Programs:
         return Program(name, [*_python(), *server], self._state, self._web_environment(name))
 
     def _ingestion(self, command: str, **more: str) -> Program:
-        """One of ingestion's processes beside the web service."""
-        name = f"ingestion-{command}"
-        environment = {**self._environment("ingestion"), "PROMETHEUS_MULTIPROC_DIR": self._metrics(name), **more}
-        return Program(name, [*_python(), "-m", "ots_ingestion", command], self._state, environment)
+        """One of ingestion's processes beside the web service; it is one process, which counts in memory."""
+        environment = {**self._environment("ingestion"), **more}
+        command_line = [*_python(), "-m", "ots_ingestion", command]
+        return Program(f"ingestion-{command}", command_line, self._state, environment)
 
     def _simulator(self) -> Program:
         """The vendor that is none; it has no database, so it is given none."""
@@ -137,8 +137,12 @@ class Programs:
         return Program(SIMULATOR, [*_python(), "-m", "ots_simulator"], self._state, environment)
 
     def _web_environment(self, name: str) -> dict[str, str]:
-        bind = {"BIND": f"127.0.0.1:{self._port(name)}", "WORKERS": self._settings.values["WORKERS"]}
-        return {**self._environment(name), **bind}
+        server = {
+            "BIND": f"127.0.0.1:{self._port(name)}",
+            "WORKERS": self._settings.values["WORKERS"],
+            "PROMETHEUS_MULTIPROC_DIR": str(self._folder("metrics", name)),
+        }
+        return {**self._environment(name), **server}
 
     def _environment(self, name: str) -> dict[str, str]:
         values = self._settings.values
@@ -149,7 +153,6 @@ class Programs:
             "MARKET_CALENDAR": self._settings.market_calendar,
             "LOG_FORMAT": values["LOG_FORMAT"],
             "LOG_LEVEL": values["LOG_LEVEL"],
-            "PROMETHEUS_MULTIPROC_DIR": self._metrics(name),
             "REDIS_URL": self._redis.url,
             "DATABASE_URL": self._database_url(name),
             "ACCEPT_KEYS": _compact(self._keys[name].accepts),
@@ -229,9 +232,6 @@ class Programs:
     def _port(self, name: str) -> int:
         port: int = getattr(self._settings.ports, name)
         return port
-
-    def _metrics(self, name: str) -> str:
-        return str(self._folder("metrics", name))
 
     def _folder(self, *parts: str) -> Path:
         folder = self._state.joinpath(*parts)
