@@ -19,6 +19,7 @@ from ots_gateway.accounts import AccountSettings
 from ots_gateway.settings import GatewaySettings
 from ots_ingestion.settings import IngestionSettings
 from ots_native.env_file import SECRETS, parse_env
+from ots_simulator.settings import SimulatorSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docker-compose.yml").read_text()
@@ -266,6 +267,18 @@ def test_who_does_not_ask_the_vendor_has_no_key_of_it(secrets):
             assert "KEY" not in str([each for each in files if "DATABENTO" in each or "SIMULATOR" in each])
             assert "SIMULATOR_KEY" not in str(service["environment"])
             assert "DATABENTO" not in str(service["environment"])
+
+
+def test_the_simulator_gets_what_its_settings_ask_for_and_no_database(secrets, monkeypatch):
+    fields = {field.upper() for field in SimulatorSettings.model_fields}
+    assert set(SERVICES["simulator"]["environment"]) <= fields
+    settings = settings_of("simulator", secrets, monkeypatch, SimulatorSettings)
+    assert settings.market_calendar == "around-the-clock"
+    assert settings.simulator_key.get_secret_value() == secrets["SIMULATOR_KEY"]
+    vendor = environment_of("ingestion", secrets)
+    assert settings.simulator_bind == "0.0.0.0"
+    assert urlsplit(vendor["DATABENTO_HISTORICAL_URL"]).port == settings.simulator_http_port
+    assert int(vendor["DATABENTO_LIVE_PORT"]) == settings.simulator_live_port
 
 
 def test_the_simulators_certificate_is_shared_and_its_private_key_is_not(secrets):
