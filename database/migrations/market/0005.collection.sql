@@ -8,6 +8,7 @@ CREATE TABLE collections (
     symbols      text[] NOT NULL,
     schemas      text[] NOT NULL,
     notes        text[] NOT NULL DEFAULT '{}',
+    replay_from_ns bigint,
     revision     bigint NOT NULL DEFAULT 1,
     requested_by text NOT NULL,
     requested_at timestamptz NOT NULL DEFAULT now()
@@ -15,6 +16,7 @@ CREATE TABLE collections (
 COMMENT ON TABLE collections IS 'What was asked for last, a row a dataset; it lasts over restarts';
 COMMENT ON COLUMN collections.schemas IS 'As subscribed: Databento''s names, definition first';
 COMMENT ON COLUMN collections.notes IS 'Where what is subscribed is not what was asked: tbbo became tcbbo';
+COMMENT ON COLUMN collections.replay_from_ns IS 'Where a schema that was never collected begins; NULL: now';
 COMMENT ON COLUMN collections.revision IS 'Grows with each change, so that the collector sees it';
 
 CREATE TABLE collection_states (
@@ -46,6 +48,7 @@ CREATE TABLE collection_cursors (
     part       integer NOT NULL,
     position   bigint NOT NULL,
     ended      boolean NOT NULL,
+    stopped    boolean NOT NULL,
     broken     boolean NOT NULL,
     repeats    bytea NOT NULL,
     moved_at   timestamptz NOT NULL DEFAULT now(),
@@ -54,6 +57,7 @@ CREATE TABLE collection_cursors (
 COMMENT ON TABLE collection_cursors IS 'How far each spool is stored; moved in the transaction of the rows';
 COMMENT ON COLUMN collection_cursors.position IS 'Bytes of this part of this connection that are stored';
 COMMENT ON COLUMN collection_cursors.ended IS 'Everything of this connection is stored, and its end is in the gap ledger';
+COMMENT ON COLUMN collection_cursors.stopped IS 'It ended because no more was wanted: what came later is not missing';
 COMMENT ON COLUMN collection_cursors.broken IS 'The feed skipped records in this connection: what came later does not move resume_ns';
 COMMENT ON COLUMN collection_cursors.repeats IS 'What the counters of equal records knew here';
 

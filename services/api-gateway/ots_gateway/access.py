@@ -97,6 +97,14 @@ ROUTES: tuple[Route, ...] = (
         body_limit=MIB, idempotent=True,
     ),
     Route("GET", "/api/v1/data/corporate-actions/{symbol}", "data-ingestion", Role.VIEWER),
+    Route(
+        "POST", "/api/v1/data/collection/start", "data-ingestion", Role.OPERATOR, "control", "control",
+        body_limit=256 * KIB,
+    ),
+    Route(
+        "POST", "/api/v1/data/collection/stop", "data-ingestion", Role.OPERATOR, "control", "control", body_limit=8 * KIB
+    ),
+    Route("GET", "/api/v1/data/collection/status", "data-ingestion", Role.VIEWER),
     Route("GET", "/api/v1/data/gaps", "data-ingestion", Role.VIEWER),
     Route("GET", "/api/v1/data/dead-letters", "data-ingestion", Role.OPERATOR, "control"),
     Route("GET", "/api/v1/data/market-status", "data-ingestion", Role.VIEWER),

@@ -1,4 +1,4 @@
-"""``python -m ots_ingestion worker | maintenance | retention | replay-dead-letters``."""
+"""``python -m ots_ingestion worker | collector | maintenance | retention | replay-dead-letters``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import psycopg2
 
 from ots_common import logs
 from ots_common.database import connect
-from ots_ingestion import commands, retention, worker
+from ots_ingestion import collector, commands, retention, worker
 from ots_ingestion.settings import IngestionSettings
 
 
@@ -18,6 +18,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m ots_ingestion", description=__doc__)
     subcommands = parser.add_subparsers(dest="command", required=True)
     subcommands.add_parser("worker", help="store what the spool holds, until stopped")
+    subcommands.add_parser("collector", help="collect live what is wanted, until stopped")
     subcommands.add_parser(
         "maintenance", help="one upkeep of the time tables: partitions ahead, retention, compression"
     )
@@ -27,6 +28,8 @@ def main() -> int:
     logs.configure(f"ingestion-{arguments.command}", level=settings.log_level, fmt=settings.log_format)
     if arguments.command == "worker":
         return worker.main(settings)
+    if arguments.command == "collector":
+        return collector.main(settings)
     if arguments.command in commands.NAMES:
         return commands.run(settings, arguments)
     try:

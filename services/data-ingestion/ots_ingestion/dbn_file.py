@@ -133,6 +133,34 @@ def read_header(path: Path) -> FileHeader:
         return _read_header(stream)
 
 
+def layouts_of(header: FileHeader) -> dict[int, np.dtype[Any]]:
+    """rtype -> layout of one record in that file."""
+    return _layouts(header)
+
+
+def group_records(
+    buffer: NDArray[np.uint8], offsets: NDArray[np.int64], layouts: dict[int, np.dtype[Any]]
+) -> dict[int, Records]:
+    """The records that start at ``offsets`` of ``buffer``, apart by type."""
+    return _batch([(buffer, offsets)], 0, len(offsets), layouts).groups
+
+
+def walk_whole(buffer: NDArray[np.uint8]) -> tuple[NDArray[np.int64], int, bool]:
+    """Where the whole records at the beginning of ``buffer`` start, where the last of them ends, and whether what is
+    behind it can still become a record. Never raises: what a crash tore ends the walk."""
+    if not len(buffer):
+        return np.zeros(0, np.int64), 0, True
+    try:
+        return *_walk(buffer), True
+    except InvalidDbnError:
+        starts = []
+        at, view = 0, buffer.tobytes()
+        while view[at] * 4 >= _HEADER_BYTES:
+            starts.append(at)
+            at += view[at] * 4
+        return np.array(starts, np.int64), at, False
+
+
 def _batch(
     parts: list[tuple[NDArray[np.uint8], NDArray[np.int64]]], first: int, count: int, layouts: dict[int, np.dtype[Any]]
 ) -> Batch:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from ots_common.database import Connection
 from ots_ingestion import metrics, runs
 from ots_ingestion.batch_store import BatchStore
-from ots_ingestion.dbn_file import FileHeader, read_batches, read_header
+from ots_ingestion.dbn_file import Batch, FileHeader, read_batches, read_header
 from ots_ingestion.layouts import schema_of
 from ots_ingestion.runs import Run
 from ots_ingestion.symbology import Symbology
@@ -26,7 +27,7 @@ class Importer:
         self._batches = BatchStore(
             Symbology(self._header.dataset, self._header.intervals),
             lambda rtype: schema_of(rtype, self._header.schema),
-            keep=True,
+            keep=run.keep,
             origin=f"run {run.run_id}",
         )
 
@@ -35,7 +36,7 @@ class Importer:
 
         Raises what the database raises, with nothing of the batch in hand stored.
         """
-        for batch in read_batches(self._run.path, self._run.batch_records):
+        for batch in _one_ahead(read_batches(self._run.path, self._run.batch_records)):
             if batch.first < self._run.records_done:
                 self._batches.recall(self._connection, batch.groups)
                 continue
@@ -47,3 +48,12 @@ class Importer:
             metrics.count_batch(self._header.dataset, outcome.tally)
             self._after_commit(outcome.touched)
         return True
+
+
+def _one_ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The same batches: the next is read and unpacked while the one before is stored."""
+    with ThreadPoolExecutor(1, "read-ahead") as reader:
+        coming = reader.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = reader.submit(next, batches, None)
+            yield batch
