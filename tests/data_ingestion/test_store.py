@@ -10,7 +10,7 @@ import pytest
 
 from ots_common.database import connect
 from ots_ingestion.layouts import to_rows
-from ots_ingestion.store import store
+from ots_ingestion.store import _in_order, store
 from ots_market.timeframes import MINUTE_NS
 
 OPEN = 1_709_562_600_000_000_000
@@ -78,3 +78,9 @@ def bars_stored(market, ids: list[int]) -> dict[tuple[int, int, int], tuple[int,
         (ids,),
     )
     return {row[:3]: row[3:] for row in rows}
+
+
+@pytest.mark.parametrize("values", [1, 2, 5, 10**6])
+def test_ties_alone_are_sorted_by_all_keys(values):
+    keys = tuple(np.random.default_rng(3).integers(0, values, (4, 500)))
+    assert (_in_order(keys) == np.lexsort(keys)).all()

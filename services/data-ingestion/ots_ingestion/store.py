@@ -112,7 +112,7 @@ def _place(connection: Connection, rows: Rows, instruments: Int64, ords: Int64) 
     """
     digests = rows.digests
     assert digests is not None  # noqa: S101  (store has looked)
-    order = np.lexsort((ords, digests, rows.own_ns, instruments))
+    order = _in_order((ords, digests, rows.own_ns, instruments))
     keys = [key[order] for key in (instruments, rows.own_ns, digests, ords)]
     first = np.ones(len(order), bool)
     first[1:] = np.any([key[1:] != key[:-1] for key in keys], axis=0)
@@ -132,6 +132,25 @@ def _place(connection: Connection, rows: Rows, instruments: Int64, ords: Int64) 
     if new.all():
         return placed, placed.take(~new)
     return placed.take(new), placed.take(~new)
+
+
+def _in_order(keys: tuple[Int64, ...]) -> Int64:
+    """As numpy.lexsort: by the last key, then by the one before it, and so on.
+
+    Two keys mostly tell records apart already; the others are sorted by only where they do not.
+    """
+    second, first = keys[-2:]
+    order = np.lexsort((second, first))
+    tied = (first[order][1:] == first[order][:-1]) & (second[order][1:] == second[order][:-1])
+    if not tied.any():
+        return order
+    among = np.zeros(len(order), bool)
+    among[1:] = tied
+    among[:-1] |= tied
+    places = np.flatnonzero(among)
+    rows = order[places]
+    order[places] = rows[np.lexsort([key[rows] for key in keys])]
+    return order
 
 
 def _newest_stored(connection: Connection, table: str, instruments: Int64, own_ns: Int64) -> Int64:
@@ -259,9 +278,9 @@ def _build_minutes(connection: Connection, new: _Placed, held: _Placed, *, keep:
 
 
 def _bar_columns(trades: _Trades) -> list[Column]:
-    order = np.lexsort((*trades.key[::-1], trades.own_ns, trades.publishers, trades.instruments))
-    series = trades.instruments[order] << 16 | trades.publishers[order]
-    own_ns = trades.own_ns[order]
+    series = trades.instruments << 16 | trades.publishers
+    order = _in_order((*trades.key[::-1], trades.own_ns, series))
+    series, own_ns = series[order], trades.own_ns[order]
     first, *values = bars_from_trades(series, own_ns, trades.prices[order], trades.sizes[order])
     return [
         Column("instrument_id", "int4", trades.instruments[order][first]),
