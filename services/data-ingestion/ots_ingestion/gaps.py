@@ -95,6 +95,8 @@ def end_gap(cursor: Cursor, gap_id: int, ends_ns: int) -> None:
 def close_gap(cursor: Cursor, gap_id: int, *, closed_by: str, found: int) -> None:
     """What was missing came (``found`` records of it), or nothing was missing (0). A closed gap stays as it was closed.
 
+    A gap that only a silence spoke for (evidence ``session``), and of which history had nothing either, is closed by
+    ``session`` whoever asked: nothing was missing.
     Raises ValueError for an unknown ``closed_by``, and for a gap that is not over: nobody can have found all of it.
     """
     if closed_by not in CLOSED_BY:
@@ -108,8 +110,9 @@ def close_gap(cursor: Cursor, gap_id: int, *, closed_by: str, found: int) -> Non
     if row[0] is None:
         raise ValueError(f"gap_id {gap_id} is not over yet: end it before it is closed")
     cursor.execute(
-        "UPDATE gaps SET closed_at = now(), closed_by = %s, found = %s, repair_after = NULL WHERE gap_id = %s",
-        (closed_by, found, gap_id),
+        "UPDATE gaps SET closed_at = now(), closed_by = CASE WHEN evidence = 'session' AND %(found)s = 0"
+        " THEN 'session' ELSE %(by)s END, found = %(found)s, repair_after = NULL WHERE gap_id = %(id)s",
+        {"by": closed_by, "found": found, "id": gap_id},
     )
 
 
@@ -121,6 +124,13 @@ def open_gaps(cursor: Cursor, dataset: str | None = None) -> list[Gap]:
         {"dataset": dataset},
     )
     return [Gap(*row) for row in cursor.fetchall()]
+
+
+def gap_by_id(cursor: Cursor, gap_id: int) -> Gap | None:
+    """One gap; None when it is not in the ledger."""
+    cursor.execute(f"SELECT {_COLUMNS} FROM gaps WHERE gap_id = %s", (gap_id,))
+    row = cursor.fetchone()
+    return None if row is None else Gap(*row)
 
 
 def gaps_page(

@@ -67,3 +67,6 @@ class IngestionSettings(ServiceSettings):
     repair_max_cost_usd: float = Field(
         0.0, ge=0, description="What the repair of one gap may cost; the simulated market's is free."
     )
+    expected_stretch_minutes: int = Field(
+        15, ge=1, le=390, description="A symbol without a record for so long in a session, while others have, is a gap."
+    )
