@@ -134,7 +134,8 @@ class Programs:
         }
         if settings.values["SIMULATOR_TAPE"]:
             environment["SIMULATOR_TAPE"] = str(self._root / Path(settings.values["SIMULATOR_TAPE"]).expanduser())
-        return Program(SIMULATOR, [*_python(), "-m", "ots_simulator"], self._state, environment)
+        # it has nothing to put in order
+        return Program(SIMULATOR, [*_python(), "-m", "ots_simulator"], self._state, environment, stop_wait_s=3)
 
     def _web_environment(self, name: str) -> dict[str, str]:
         server = {
