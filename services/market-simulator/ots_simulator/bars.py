@@ -20,11 +20,11 @@ MINUTES_A_DAY = 1440
 
 
 class MinuteBars(NamedTuple):
-    """A symbol's minutes of a session, arrays (n,); prices in cents, of meaning only where ``count`` > 0.
+    """A symbol's minutes of a session, arrays (n,); prices in cents, of meaning only where ``trades`` > 0.
 
-    ``first``: the first minute within the UTC day. ``count``: trades. ``lots``, ``odd``: their volume is 100 lots + odd.
-    ``round_count``: trades of whole lots. ``spread``: of the quote, in cents. ``trades_before``: (n,) trades of the
-    session before the minute.
+    ``first``: the first minute within the UTC day. ``trades``: how many. ``lots``, ``odd``: their volume is 100 lots +
+    odd. ``round_count``: trades of whole lots. ``spread``: of the quote, in cents. ``trades_before``: (n,) trades of
+    the session before the minute.
     """
 
     first: int
@@ -32,7 +32,7 @@ class MinuteBars(NamedTuple):
     high: Ints
     low: Ints
     close: Ints
-    count: Ints
+    trades: Ints
     round_count: Ints
     lots: Ints
     odd: Ints
@@ -92,7 +92,7 @@ class Bars:
     def _day(self, symbol: str, day: int) -> Bar | None:
         """The bar of a session; None when nothing traded."""
         minutes = self.minutes(symbol, day)
-        traded = np.flatnonzero(minutes.count)
+        traded = np.flatnonzero(minutes.trades)
         if not len(traded):
             return None
         return Bar(
@@ -107,15 +107,17 @@ class Bars:
 def _counts(minutes: Minutes, trades_a_second: float) -> Ints:
     """Trades in each minute: log-normal about the intensity, a heavy tail (Clark 1973: activity drives both)."""
     noise = 0.5
-    mean = 60.0 * trades_a_second * minutes.activity * np.exp(noise * minutes.noise[0] - 0.5 * noise**2)
-    return np.minimum(mean + minutes.uniform[0], 6_000.0).astype(np.int64)
+    mean = 60.0 * trades_a_second * minutes.activity * np.exp(noise * minutes.normal[0] - 0.5 * noise**2)
+    counts: Ints = np.minimum(mean + minutes.uniform[0], 6_000.0).astype(np.int64)
+    return counts
 
 
 def _spreads(minutes: Minutes, share: float) -> Ints:
     """The quoted spread of each minute in cents, at least one: wider for dear, for busy and for open and close."""
     cents = 100.0 * np.exp(minutes.log_price[:-1]) * share
-    wide = cents * np.sqrt(minutes.activity) * np.exp(0.3 * minutes.noise[1])
-    return np.maximum(np.rint(wide), 1.0).astype(np.int64)
+    wide = cents * np.sqrt(minutes.activity) * np.exp(0.3 * minutes.normal[1])
+    spreads: Ints = np.maximum(np.rint(wide), 1.0).astype(np.int64)
+    return spreads
 
 
 def _seen_extremes(minutes: Minutes, seen: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -137,7 +139,7 @@ def _volumes(minutes: Minutes, count: Ints, mean_lots: float) -> tuple[Ints, Int
     """(trades of whole lots, lots, odd shares): Pareto-like lots beyond the first of each trade."""
     uniform = minutes.uniform[3]
     round_count = np.minimum((0.55 * count + uniform).astype(np.int64), count)
-    heavy = np.minimum(0.5 / np.sqrt(1.0 - minutes.uniform[2] * 0.9999), 20.0)
+    heavy = np.minimum(0.5 / np.sqrt(1.0 - minutes.uniform[4] * 0.9999), 20.0)
     extra_lots = (round_count * mean_lots * heavy).astype(np.int64)
     odd_count = count - round_count
     extra_odd = (odd_count * 28.0 * (0.5 + uniform)).astype(np.int64)

@@ -1,8 +1,8 @@
 """The option chains: which contracts are listed on a day, with their ids and open interest.
 
-An expiration is listed when it comes within reach of one of its underlying's rules (dailies, Fridays, third Fridays). Its
-strikes then cover every opening price since, a number of steps each side: new strikes appear as the price moves, none is
-delisted before it expires.
+An expiration is listed when it comes within reach of one of its underlying's rules (dailies, Fridays, third Fridays).
+Its strikes then cover every opening price since, a number of steps each side: new strikes appear as the price moves,
+none is delisted before it expires.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _FRIDAY = 4
 class Chain(NamedTuple):
     """The contracts of one underlying on one day, arrays (n,), by expiration, strike, right.
 
-    ``expiration``: UTC day. ``closes_ns``: when it expires. ``strike``: dollars; ``right``: +1 call, -1 put. ``key``: the
-    contract's own number for random draws. ``open_interest``: contracts, as of the session before.
+    ``expiration``: UTC day. ``closes_ns``: when it expires. ``strike``: dollars; ``right``: +1 call, -1 put. ``key``:
+    the contract's own number for random draws. ``open_interest``: contracts, as of the session before.
     """
 
     raw_symbols: list[str]
@@ -128,20 +128,22 @@ class Chains:
         step, reach = expiration.step, self.size.steps_each_side
         highest = np.maximum.accumulate(np.rint(opens / step)).astype(np.int64) + reach
         lowest = np.minimum.accumulate(np.rint(opens / step)).astype(np.int64) - reach
-        steps = np.arange(max(1, int(lowest[-1])), int(highest[-1]) + 1)
-        since = np.maximum(np.searchsorted(highest, steps), np.searchsorted(-lowest, -steps))
-        return np.full(len(steps), expiration.day), steps * step, first + since
+        steps: Ints = np.arange(max(1, int(lowest[-1])), int(highest[-1]) + 1)
+        since: Ints = np.maximum(np.searchsorted(highest, steps), np.searchsorted(-lowest, -steps))
+        strikes: Floats = steps * step
+        return np.full(len(steps), expiration.day), strikes, first + since
 
     def _vendor_ids(self, symbol: str, day: int, n: int) -> Ints:
         """Other ids every day, out of a pool so small that they come back as other contracts."""
         pool = max(self.size.ids, 1 << n.bit_length())
         base = _FIRST_OPTION_ID + _IDS_APART * symbol_index(symbol)
-        return base + stream(self.paths.seed, "ids", symbol, day).permutation(pool)[:n]
+        ids: Ints = base + stream(self.paths.seed, "ids", symbol, day).permutation(pool)[:n]
+        return ids
 
     def _open_interest(
         self, symbol: str, day: int, spot: float, expiration: Ints, strike: Floats, key: NDArray[np.uint64], age: Ints
     ) -> Ints:
-        """Heavy-tailed by contract, largest near the money and at round strikes, growing since the listing from none."""
+        """Heavy-tailed by contract, largest near the money and at round strikes; none on the day of listing."""
         underlying, salt_ = BY_SYMBOL[symbol], self._salts[symbol]
         width = underlying.volatility * np.sqrt((expiration - day + 3.0) / 365.0)
         near = 0.15 + np.exp(-0.5 * (np.log(strike / spot) / (1.5 * width)) ** 2)
@@ -149,7 +151,8 @@ class Chains:
         level = 0.05 * underlying.option_trades * (1.0 - uniforms(salt_, key)) ** -0.6
         grown = 1.0 - np.exp(-age / 8.0)
         daily = 0.92 + 0.16 * uniforms(salt_, key, day)
-        return (level * near * round_strike * grown * daily).astype(np.int64)
+        contracts: Ints = (level * near * round_strike * grown * daily).astype(np.int64)
+        return contracts
 
 
 def _session_on_or_before(days: Ints, wanted: Ints) -> Ints:

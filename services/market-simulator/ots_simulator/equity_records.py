@@ -81,7 +81,7 @@ class EquityRecords:
             values = [np.array([value] * n, np.int64) for value in bar or (0,) * 5]
             return _ohlcv(schema, np.full(n, day * DAY_NS), values, vendor_id)
         minutes = self._bars.minutes(symbol, day)
-        traded = np.flatnonzero(minutes.count)
+        traded = np.flatnonzero(minutes.trades)
         prices = [getattr(minutes, name)[traded] for name in ("open", "high", "low", "close", "volume")]
         at = minutes.first + traded
         if schema == "ohlcv-1h":
@@ -111,6 +111,7 @@ _PLACE = {u.symbol: i for i, u in enumerate(UNDERLYINGS)}
 
 
 def between(times: Ints, start_ns: int, end_ns: int) -> slice:
+    """Which of sorted ``times`` lie in [start, end)."""
     return slice(int(np.searchsorted(times, start_ns)), int(np.searchsorted(times, end_ns)))
 
 
@@ -177,6 +178,7 @@ def _trades(schema: str, trades: Trades, vendor_id: int) -> Records:
 
 
 def set_level(made: Records, bid: Ints, ask: Ints, bid_size: Ints, ask_size: Ints) -> None:
+    """Write quotes in cents into records; a missing side is Databento's undefined price."""
     made["bid_px_00"] = np.where(bid == NONE, records.UNDEF_PRICE, bid * records.CENT)
     made["ask_px_00"] = np.where(ask == NONE, records.UNDEF_PRICE, ask * records.CENT)
     made["bid_sz_00"], made["ask_sz_00"] = bid_size, ask_size

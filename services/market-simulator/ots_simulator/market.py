@@ -1,4 +1,4 @@
-"""The seeded market: nine underlyings and their option chains, made up, the same for the same seed, by random access."""
+"""The seeded market: nine underlyings and their option chains, made up, the same for the same seed."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from ots_simulator.option_tape import OptionTape
 from ots_simulator.paths import BASE_DAY, Paths
 from ots_simulator.sources import ALL_SYMBOLS, Interval
 from ots_simulator.tape import Tape
+from ots_simulator.truth import Truth
 from ots_simulator.underlyings import UNDERLYINGS, MarketSize
 
 __all__ = ["EQUITIES", "OPTIONS", "MarketSize", "SeededMarket"]
@@ -32,8 +33,8 @@ Records = NDArray[np.void]
 class SeededMarket:
     """A :class:`~ots_simulator.sources.Source`: any instrument, day and minute alone, whatever was asked before.
 
-    ``now`` gives ns since 1970: nothing later leaves, and a bar leaves only when its interval is over. Not thread-safe in
-    its cost (two threads may draw the same block twice), but in its answers.
+    ``now`` gives ns since 1970: nothing later leaves, and a bar leaves only when its interval is over. Not thread-safe
+    in its cost (two threads may draw the same block twice), but in its answers.
     """
 
     name = "seeded"
@@ -48,6 +49,7 @@ class SeededMarket:
         self.option_tape = OptionTape(self.paths, self.chains)
         self._equities = EquityRecords(self.tape, self.bars, seed)
         self._options = OptionRecords(self.option_tape, self.chains)
+        self.true = Truth(self.paths, self.chains)
         self._selected = lru_cache(maxsize=64)(self._select)
 
     def schemas(self) -> Mapping[str, tuple[str, ...]]:
@@ -58,6 +60,10 @@ class SeededMarket:
         """[first, now) ns since 1970. Raises KeyError for a dataset that there is not."""
         self.schemas()[dataset]
         return BASE_DAY * DAY_NS, max(BASE_DAY * DAY_NS, self._now())
+
+    def truth(self, what: str, query: Mapping[str, str]) -> dict[str, Any] | None:
+        """What the simulator's route ``/simulator/truth/...`` answers: see :meth:`Truth.answer`."""
+        return self.true.answer(what, query, self._now())
 
     def resolve(
         self, dataset: str, symbols: Sequence[str], stype_in: str, first_day: int, end_day: int

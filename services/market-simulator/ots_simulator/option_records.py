@@ -122,7 +122,8 @@ class OptionRecords:
         window = between(tape.received_ns, start_ns, end_ns)
         contract = tape.contract[window]
         if len(contract) and len(which) < len(self._chains.chain(symbol, day).strike):
-            return window.start + np.flatnonzero(np.isin(contract, which))
+            mine: Ints = window.start + np.flatnonzero(np.isin(contract, which))
+            return mine
         return np.arange(window.start, window.stop)
 
     def _trades(self, schema: str, symbol: str, day: int, which: Ints, start_ns: int, end_ns: int) -> Records:

@@ -41,8 +41,9 @@ class Priced(NamedTuple):
 class OptionDay:
     """An underlying's option trades of a session by time, arrays (n,).
 
-    ``contract``: its place in the chain. ``minute``: of the session; ``second``: of the minute. ``taker``: uniform, says at
-    which side. ``by_contract``: the trades' numbers by contract, then time. ``prices``: filled as they are asked for.
+    ``contract``: its place in the chain. ``minute``: of the session; ``second``: of the minute. ``taker``: uniform,
+    says at which side. ``by_contract``: the trades' numbers by contract, then time. ``prices``: filled as they are
+    asked for.
     """
 
     at_ns: Ints
@@ -108,22 +109,19 @@ class OptionTape:
         size = np.minimum((1.0 - lot) ** -0.85, 3_000.0).astype(np.int64)
         # a trade that repeats the one before it in every byte is the same row once more
         origin = np.where(again < EQUAL_TRADES, np.maximum(np.arange(n) - 1, 0), np.arange(n))
-        columns = (
-            at_ns,
-            contract,
-            minute,
-            second - 60 * minute,
-            size,
-            OPTION_PUBLISHERS[(venue * 17).astype(int)],
-            taker,
-        )
-        repeated = [values_[origin] for values_ in columns]
-        by_contract = np.argsort(repeated[1], kind="stable")
+        contract = contract[origin]
+        by_contract = np.argsort(contract, kind="stable")
         return OptionDay(
-            *repeated,
+            at_ns=at_ns[origin],
+            contract=contract,
+            minute=minute[origin],
+            second=(second - 60 * minute)[origin],
+            size=size[origin],
+            venue=OPTION_PUBLISHERS[(venue * len(OPTION_PUBLISHERS)).astype(np.int64)][origin],
+            taker=taker[origin],
             sequence=16 * (origin + 1) + _INDEX[symbol],
             by_contract=by_contract,
-            contract_order=repeated[1][by_contract] * (n + 1) + by_contract,
+            contract_order=contract[by_contract] * (n + 1) + by_contract,
             prices=np.zeros((7, n), np.int64),
             known=np.zeros(n, np.bool_),
         )
@@ -169,7 +167,7 @@ class OptionTape:
         """Values and deltas of contracts at the ends of minutes (node 0: the open)."""
         minutes, underlying = self.paths.minutes(symbol, day), BY_SYMBOL[symbol]
         at_ns = day * DAY_NS + (minutes.first + node) * MINUTE_NS
-        state = (np.exp(minutes.log_price[node]), minutes.volatility[node], at_ns)
+        state = (np.exp(minutes.log_price[node]), self.paths.volatility(symbol, day)[node], at_ns)
         return Nodes(values(underlying, contracts, *state), deltas(underlying, contracts, *state))
 
     def _value_nodes(self, symbol: str, day: int, node: int) -> Nodes:
@@ -204,7 +202,7 @@ class OptionTape:
         picked = _contracts(chain, contracts)
         underlying = BY_SYMBOL[symbol]
         at_ns = (day * DAY_NS + (minutes.first + nodes) * MINUTE_NS)[:, None]
-        spot, volatility = np.exp(minutes.log_price[nodes])[:, None], minutes.volatility[nodes][:, None]
+        spot, volatility = np.exp(minutes.log_price[nodes])[:, None], self.paths.volatility(symbol, day)[nodes][:, None]
         value = values(underlying, picked, spot, volatility, at_ns)
         second = at_ns // SECOND_NS - 1
         found = quote(

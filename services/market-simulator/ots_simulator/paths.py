@@ -5,11 +5,11 @@ autoregression with a common and an own part, whose common innovations go agains
 Ornstein-Uhlenbeck volatility: Scott 1987, "Option pricing when the variance changes randomly"); compound Poisson jumps
 (Merton 1976). A weak pull of the log price towards its base level keeps prices of a sane size over years.
 
-Minutes: given the day's ends, a Brownian bridge in the day's variance time, whose clock runs in a U over the session and
-by an intraday activity factor; the volatility is bridged likewise with correlated innovations. The extremes of a minute
-follow the law of the maximum of a Brownian bridge, drawn by inversion (Asmussen, Glynn and Pitman 1995); maximum and
-minimum are drawn independently, which is an approximation. Seconds: a bridge between the minute's ends, stretched to
-touch the minute's extremes.
+Minutes: given the day's ends, a Brownian bridge in the day's variance time, whose clock runs in a U over the session
+and by an intraday activity factor; the volatility is bridged likewise with correlated innovations. The extremes of a
+minute follow the law of the maximum of a Brownian bridge, drawn by inversion (Asmussen, Glynn and Pitman 1995);
+maximum and minimum are drawn independently, which is an approximation. Seconds: a bridge between the minute's ends,
+stretched to touch the minute's extremes.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ _ACTIVITY_PERSISTENCE, _ACTIVITY_NOISE = 0.97, 0.06
 class DailyPath(NamedTuple):
     """Sessions since the base day; arrays (sessions,) or (sessions, 9).
 
-    ``days``: UTC day of each. ``open_log``, ``close_log``: log price. ``deviation``: standard deviation of the session's
-    diffusive return. ``common``, ``own``: the two parts of log volatility at each session's open, one row more than
-    sessions. ``jump``: log size; ``jump_at``: where in the session, in [0, 1).
+    ``days``: UTC day of each. ``open_log``, ``close_log``: log price. ``deviation``: standard deviation of the
+    session's diffusive return. ``common``, ``own``: the two parts of log volatility at each session's open, one row
+    more than sessions. ``jump``: log size; ``jump_at``: where in the session, in [0, 1).
     """
 
     days: Ints
@@ -76,9 +76,8 @@ class Minutes(NamedTuple):
     """A symbol's session by minutes; ``n`` minutes from minute ``first`` of the UTC day.
 
     ``log_price``: (n + 1,) at the minutes' ends. ``high``, ``low``: (n,) extremes of the log price within.
-    ``variance``: (n,) of each minute's diffusion. ``volatility``: (n + 1,) annual, the surface's state.
-    ``activity``: (n,) mean one, of the tape. ``spread_noise``, ``count_noise``: (n,) standard normal.
-    ``uniform``: (4, n), for the tape.
+    ``variance``: (n,) of each minute's diffusion. ``activity``: (n,) about one, of the tape. ``normal``: (2, n) and
+    ``uniform``: (5, n), independent numbers for the bars.
     """
 
     first: int
@@ -86,19 +85,25 @@ class Minutes(NamedTuple):
     high: Floats
     low: Floats
     variance: Floats
-    volatility: Floats
     activity: Floats
-    noise: Floats
+    normal: Floats
     uniform: Floats
 
 
 class _Shared(NamedTuple):
-    """What all underlyings share on a day: the factors' innovations by minute."""
+    """What all underlyings share on a day, by minute, arrays (n,): the factors' innovations, and the day's clock.
+
+    ``activity``: mean about one. ``share``: of the day's variance; ``root``: its square root; ``clock``: its running
+    sum.
+    """
 
     market: Floats
     technology: Floats
     volatility: Floats
     activity: Floats
+    share: Floats
+    root: Floats
+    clock: Floats
 
 
 @dataclass(frozen=True)
@@ -115,6 +120,7 @@ class Clock:
         return int(self.sessions.opens[found.start]), int(self.sessions.closes[found.start])
 
 
+@lru_cache(maxsize=8)
 def u_shape(n: int) -> Floats:
     """Relative activity over ``n`` minutes of a session: high at both ends, mean one (Wood, McInish and Ord 1985)."""
     position = (np.arange(n) + 0.5) / n
@@ -135,6 +141,7 @@ class Paths:
         self._row = {int(day): i for i, day in enumerate(self.daily.days)}
         self._shared = lru_cache(maxsize=8)(self._draw_shared)
         self.minutes = lru_cache(maxsize=96)(self._draw_minutes)
+        self.volatility = lru_cache(maxsize=32)(self._draw_volatility)
         self.seconds = lru_cache(maxsize=96)(self._draw_seconds)
 
     def row(self, day: int) -> int:
@@ -196,56 +203,44 @@ class Paths:
         _, n = self.minutes_of(day)
         normal = stream(self.seed, "minutes", "market", day).standard_normal((4, n))
         volatility = LEVERAGE * normal[0] + np.sqrt(1.0 - LEVERAGE**2) * normal[2]
-        activity = lfilter([_ACTIVITY_NOISE], [1.0, -_ACTIVITY_PERSISTENCE], normal[3])
-        return _Shared(normal[0], normal[1], volatility, activity)
+        busy = lfilter([_ACTIVITY_NOISE], [1.0, -_ACTIVITY_PERSISTENCE], normal[3])
+        activity = u_shape(n) * np.exp(busy)
+        share = activity / activity.sum()
+        return _Shared(normal[0], normal[1], volatility, activity, share, np.sqrt(share), np.cumsum(share))
 
     def _draw_minutes(self, symbol: str, day: int) -> Minutes:
         i, row, path = _INDEX[symbol], self._row[day], self.daily
         first, n = self.minutes_of(day)
         shared = self._shared(day)
         draw = stream(self.seed, "minutes", symbol, day)
-        normal, uniform = draw.standard_normal((4, n)), draw.random((6, n))
-        activity = u_shape(n) * np.exp(shared.activity)
-        share = activity / activity.sum()
-        clock = np.cumsum(share)
+        normal, uniform = draw.standard_normal((3, n)), draw.random((7, n))
         sigma = float(path.deviation[row, i])
         z = _MARKET[i] * shared.market + _TECHNOLOGY[i] * shared.technology + _OWN[i] * normal[0]
-        jump_minute = int(path.jump_at[row, i] * n)
-        jumped = np.where(np.arange(n) >= jump_minute, path.jump[row, i], 0.0)
-        opened = float(path.open_log[row, i])
-        diffusive = float(path.close_log[row, i]) - float(path.jump[row, i]) - opened
+        opened, jump = float(path.open_log[row, i]), float(path.jump[row, i])
+        diffusive = float(path.close_log[row, i]) - jump - opened
         log_price = np.empty(n + 1)
         log_price[0] = opened
-        log_price[1:] = opened + _bridged(sigma * np.sqrt(share) * z, clock, diffusive) + jumped
-        variance = sigma**2 * share
+        log_price[1:] = opened + _bridged(sigma * shared.root * z, shared.clock, diffusive)
+        log_price[1 + int(path.jump_at[row, i] * n) :] += jump
+        variance = sigma**2 * shared.share
         before, after = log_price[:-1], log_price[1:]
-        # squares of the distances of the extremes beyond the two ends
-        span = (after - before) ** 2
-        log_uniform = -2.0 * variance * np.log1p(-uniform[:2])
-        reach = np.sqrt(span + log_uniform)
+        # the maximum of a bridge from a to b is (a + b + sqrt((b - a)^2 - 2 variance ln U)) / 2
+        reach = np.sqrt((after - before) ** 2 - 2.0 * variance * np.log1p(-uniform[:2]))
         middle = before + after
-        return Minutes(
-            first=first,
-            log_price=log_price,
-            high=0.5 * (middle + reach[0]),
-            low=0.5 * (middle - reach[1]),
-            variance=variance,
-            volatility=self._volatility(i, row, share, clock, shared.volatility, normal[1]),
-            activity=activity,
-            noise=normal[2:],
-            uniform=uniform[2:],
-        )
+        high, low = 0.5 * (middle + reach[0]), 0.5 * (middle - reach[1])
+        return Minutes(first, log_price, high, low, variance, shared.activity, normal[1:], uniform[2:])
 
-    def _volatility(self, i: int, row: int, share: Floats, clock: Floats, common_z: Floats, own_z: Floats) -> Floats:
-        """Annual volatility at the minutes' ends, bridged between the opens of this session and the next."""
-        path, root = self.daily, np.sqrt(share)
-        common = _bridged(_COMMON_NOISE * root * common_z, clock, float(path.common[row + 1] - path.common[row]))
-        own = _bridged(_OWN_NOISE * root * own_z, clock, float(path.own[row + 1, i] - path.own[row, i]))
+    def _draw_volatility(self, symbol: str, day: int) -> Floats:
+        """Annual volatility at the ends of a session's minutes (n + 1,), bridged between this open and the next."""
+        i, row, path = _INDEX[symbol], self._row[day], self.daily
+        shared = self._shared(day)
+        own_z = stream(self.seed, "volatility", symbol, day).standard_normal(len(shared.root))
+        common_change = float(path.common[row + 1] - path.common[row])
+        common = _bridged(_COMMON_NOISE * shared.root * shared.volatility, shared.clock, common_change)
+        own_change = float(path.own[row + 1, i] - path.own[row, i])
+        own = _bridged(_OWN_NOISE * shared.root * own_z, shared.clock, own_change)
         level = float(_LOG_LONG_RUN[i] + _COMMON_SHARE * path.common[row] + path.own[row, i])
-        log_volatility = np.empty(len(share) + 1)
-        log_volatility[0] = level
-        log_volatility[1:] = level + _COMMON_SHARE * common + own
-        return np.exp(log_volatility)
+        return np.exp(level + np.append(0.0, _COMMON_SHARE * common + own))
 
     def _draw_seconds(self, symbol: str, day: int, hour: int) -> Floats:
         """Prices in dollars at the ends of the seconds of the session's minutes in a UTC hour, (minutes, 60).

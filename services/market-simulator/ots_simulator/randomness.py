@@ -50,4 +50,4 @@ def uniforms(key: np.uint64, *words: NDArray[np.uint64] | int) -> NDArray[np.flo
         state = np.atleast_1d(np.asarray(key, np.uint64))
         for word in words:
             state = _mixed((state + _GOLDEN) ^ (np.asarray(word, np.uint64) * _MIX_2))
-        return (_mixed(state) >> np.uint64(11)) * _53_BITS
+        return (_mixed(state) >> np.uint64(11)).astype(np.float64) * _53_BITS

@@ -1,8 +1,10 @@
-"""What options are worth: an arbitrage-free surface of implied volatility that moves with the path, and quotes about it.
+"""What options are worth: an arbitrage-free surface of implied volatility that moves with the path, and quotes about
+it.
 
-Surface: SSVI (Gatheral and Jacquier 2014, "Arbitrage-free SVI volatility surfaces", section 4) with the power-law function
-phi(theta) = eta / sqrt(theta (1 + theta)), free of butterfly and calendar arbitrage when eta (1 + |rho|) <= 2. At the money
-total variance theta(T) is the expected integrated variance of a square-root process (Heston 1993): it rises with T always.
+Surface: SSVI (Gatheral and Jacquier 2014, "Arbitrage-free SVI volatility surfaces", section 4) with the power-law
+function phi(theta) = eta / sqrt(theta (1 + theta)), free of butterfly and calendar arbitrage when eta (1 + |rho|) <=
+2. At the money total variance theta(T) is the expected integrated variance of a square-root process (Heston 1993): it
+rises with T always.
 
 Prices are American (ots_quant): the European price at the moment plus the premium of early exercise with the time to
 expiration as of the start of the UTC hour, whose exercise boundary a whole hour of a chain can share. The error of that
@@ -52,8 +54,8 @@ class OptionQuotes(NamedTuple):
     ask: Ints
     bid_size: Ints
     ask_size: Ints
-    bid_venue: NDArray[np.uint16]
-    ask_venue: NDArray[np.uint16]
+    bid_venue: Ints
+    ask_venue: Ints
 
 
 def years_to(closes_ns: Ints, at_ns: Ints) -> Floats:
@@ -104,8 +106,8 @@ def quote(
 ) -> OptionQuotes:
     """The best bid and offer about true values. ``second``: number of the second since 1970; all broadcast.
 
-    The spread widens with the value and the activity of the minute (at the open and the close), and has noise by contract
-    and minute. No bid when the value is below it.
+    The spread widens with the value and the activity of the minute (at the open and the close), and has noise by
+    contract and minute. No bid when the value is below it.
     """
     tick = np.ones(np.shape(value), np.int64)
     if not underlying.daily_expirations:
@@ -122,8 +124,8 @@ def quote(
     bid_size = (1.0 - near * np.log1p(-sizes)).astype(np.int64)
     ask_size = (1.0 - near * np.log(sizes + 1e-9)).astype(np.int64)
     venues = len(OPTION_PUBLISHERS)
-    bid_venue = OPTION_PUBLISHERS[(noise * venues).astype(np.int64)]
-    ask_venue = OPTION_PUBLISHERS[(sizes * venues).astype(np.int64)]
+    bid_venue = OPTION_PUBLISHERS[(noise * venues).astype(np.int64)].astype(np.int64)
+    ask_venue = OPTION_PUBLISHERS[(sizes * venues).astype(np.int64)].astype(np.int64)
     bid_size = np.where(bid == NONE, 0, bid_size)
     bid_venue = np.where(bid == NONE, 0, bid_venue)
     return OptionQuotes(bid, ask, bid_size, ask_size, bid_venue, ask_venue)

@@ -107,14 +107,14 @@ class Tape:
         part = minutes_in_hour(self.paths.minutes(symbol, day), hour)
         whole = self.bars.minutes(symbol, day)
         bars = MinuteBars(whole.first + part.start, *(values[part] for values in whole[1:]))
-        traded = np.flatnonzero(bars.count)
-        ends = np.cumsum(bars.count)[traded]
+        traded = np.flatnonzero(bars.trades)
+        ends = np.cumsum(bars.trades)[traded]
         return _Hour(
             bars,
             day * DAY_NS + bars.first * MINUTE_NS,
             self.paths.seconds(symbol, day, hour),
-            np.repeat(np.arange(len(bars.count)), bars.count),
-            ends - bars.count[traded],
+            np.repeat(np.arange(len(bars.trades)), bars.trades),
+            ends - bars.trades[traded],
             ends,
             traded,
         )
@@ -165,10 +165,9 @@ class Tape:
             traded = np.zeros(n, np.bool_)
         odd = uniforms(self._salts[symbol], number.astype(np.uint64))
         self._disturb(odd + traded, bid, ask, bid_size, ask_size)
-        return Quotes(
-            at_ns, bid, ask, bid_size, ask_size, *self._last_seen(symbol, day, hour, trades, last),
-            _changed(traded, bid, ask, bid_size, ask_size),
-        )  # fmt: skip
+        changed = _changed(traded, bid, ask, bid_size, ask_size)
+        shown = self._last_seen(symbol, day, hour, trades, last)
+        return Quotes(at_ns, bid, ask, bid_size, ask_size, *shown, changed=changed)
 
     def _disturb(self, odd: Floats, bid: Ints, ask: Ints, bid_size: Ints, ask_size: Ints) -> None:
         """Cross and empty a few quotes, in place, where ``odd`` is small."""
@@ -179,11 +178,16 @@ class Tape:
             missing = (odd >= low) & (odd < low + 0.5 * ONE_SIDED_SECONDS)
             price[missing], size[missing] = NONE, 0
 
-    def _last_seen(self, symbol: str, day: int, hour: int, trades: Trades, last: Ints) -> tuple[Ints, ...]:
+    def _last_seen(
+        self, symbol: str, day: int, hour: int, trades: Trades, last: Ints
+    ) -> tuple[Ints, Ints, Ints, Ints, Ints]:
         """The last trade's time, price, size, side and sequence at each second of an hour."""
         before = self._last_before(symbol, day, hour)
         found = (trades.at_ns, trades.price, trades.size, trades.side, trades.sequence)
-        return tuple(np.append(values, carried)[last] for values, carried in zip(found, before, strict=True))
+        at_ns, price, size, side, sequence = (
+            np.append(values, carried)[last] for values, carried in zip(found, before, strict=True)
+        )
+        return at_ns, price, size, side, sequence
 
     def _last_before(self, symbol: str, day: int, hour: int) -> _Last:
         """The last trade of the session before a UTC hour."""
@@ -256,7 +260,8 @@ def _largest_of_minute(h: _Hour, values: Floats) -> Ints:
     largest = np.maximum.reduceat(values, h.starts)
     at = np.flatnonzero(values == np.repeat(largest, h.ends - h.starts))
     _, first = np.unique(h.minute[at], return_index=True)
-    return at[first]
+    found: Ints = at[first]
+    return found
 
 
 def _rank_in_minute(h: _Hour, values: Floats) -> Ints:
@@ -270,7 +275,7 @@ def _sizes(h: _Hour, in_lots: NDArray[np.bool_], uniform: Floats) -> Ints:
     """Shares of each trade; the minute's sum is its bar's volume. Few trades take most of it (a Pareto tail)."""
     weight = (1.0 - uniform) ** -0.7
     lots = 1 + _parted(h, h.bars.lots - h.bars.round_count, np.where(in_lots, weight, 0.0))
-    odd = 1 + _parted(h, h.bars.odd - (h.bars.count - h.bars.round_count), np.where(in_lots, 0.0, weight))
+    odd = 1 + _parted(h, h.bars.odd - (h.bars.trades - h.bars.round_count), np.where(in_lots, 0.0, weight))
     return np.where(in_lots, 100 * lots, odd)
 
 

@@ -12,10 +12,10 @@ RATE = 0.0425  # continuously compounded, of the whole simulated market
 class Underlying:
     """One stock or fund, in round figures of its size in the field; nothing here is fitted to data.
 
-    ``price``: dollars on the base day. ``volatility``: a year's, in the long run. ``market``, ``technology``: loadings of
-    the standardised return. ``trades_a_second``, ``mean_lots``: of the tape. ``spread``: of the quote, as a share
-    of the price. ``option_trades``: a day, laptop size. ``strike_step``: dollars between weekly strikes.
-    ``skew``: SSVI's rho. ``daily_expirations``: as SPY and QQQ have them.
+    ``price``: dollars on the base day. ``volatility``: a year's, in the long run. ``market``, ``technology``: loadings
+    of the standardised return. ``trades_a_second``, ``mean_lots``: of the tape. ``spread``: of the quote, as a share
+    of the price. ``option_trades``: a day, laptop size. ``strike_step``: dollars between weekly strikes. ``skew``:
+    SSVI's rho. ``daily_expirations``: as SPY and QQQ have them.
     """
 
     symbol: str
