@@ -12,9 +12,7 @@ from ots_gateway.front import Front
 from ots_gateway.proxy import Proxy
 from ots_gateway.routes import status
 from ots_gateway.security import Security
-from ots_gateway.settings import GatewaySettings
-
-SETTINGS = "ots.settings"
+from ots_gateway.settings import EXTENSION, GatewaySettings
 
 
 def create_app(settings: GatewaySettings | None = None) -> OpenAPI:
@@ -32,5 +30,5 @@ def create_app(settings: GatewaySettings | None = None) -> OpenAPI:
         app.register_api(blueprint)
     front = Front(app.wsgi_app, settings, security.authenticator, proxy, database)
     app.wsgi_app = front  # type: ignore[method-assign]
-    app.extensions[SETTINGS] = settings
+    app.extensions[EXTENSION] = settings
     return app

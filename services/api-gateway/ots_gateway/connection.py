@@ -175,6 +175,10 @@ class ClientConnection:
                 self.deadline = time.monotonic() + self._settings.write_idle_s
                 rest = rest[self._sock.send(rest) :]
 
+    def is_waiting(self) -> bool:
+        """Whether no request of it is under way."""
+        return self.phase is Phase.IDLE or self.phase is Phase.HEAD
+
     def is_late(self) -> bool:
         """Whether a deadline has passed."""
         return self._late

@@ -261,17 +261,12 @@ class Front:
         start_response: StartResponse,
     ) -> Iterable[bytes]:
         seconds = time.perf_counter() - asked.started
-        whole = isinstance(body, bytes)
-        names = {name.lower() for name, _ in fields}
-        fields = [field for field in fields if field[0].lower() not in _OURS]
         fields += self._always
         fields.append(("X-Request-ID", asked.request_id))
         fields.append(("Server-Timing", f"gateway;dur={seconds * 1000:.1f}"))
-        if "cache-control" not in names:
+        if not any(name == "Cache-Control" or name == "cache-control" for name, _ in fields):
             fields.append(("Cache-Control", "no-store"))
         self._add_ours(asked, fields)
-        if whole and status not in (204, 304) and "content-length" not in names:
-            fields.append(("Content-Length", str(len(body))))  # type: ignore[arg-type]
         self._record(asked, status, seconds)
         start_response(_REASONS.get(status) or f"{status} Status", fields)
         if isinstance(body, bytes):
@@ -330,7 +325,6 @@ def encode_path(segments: tuple[str, ...]) -> str:
     return _encoded(segments) if sum(map(len, segments)) < _REMEMBERED_CHARACTERS else encode_segments(segments)
 
 
-_OURS = frozenset({"x-content-type-options", "x-frame-options", "referrer-policy", "content-security-policy"})
 # whoever reads /metrics without METRICS_TOKEN
 _METRICS = Route("GET", "/metrics", GATEWAY, Role.OPERATOR, "control")
 _REMEMBERED_CHARACTERS = 256

@@ -213,7 +213,8 @@ class Limiter:
         account.reset_s = math.ceil((policy.burst * unit_us - left_us) / 1e6)
         if not taken:
             return Verdict(bucket, account.left, account.reset_s, max(1, math.ceil(wait_us / 1e6)))
-        account.leased = taken - cost
+        # several of this worker may have asked at once: what each took is there for all
+        account.leased = taken - cost + (account.leased if now < account.lease_ends else 0)
         account.lease_ends = now + _LEASE_S
         return Verdict(bucket, account.left + account.leased, account.reset_s, 0)
 

@@ -43,7 +43,8 @@ _NOT_FORWARDED = frozenset(
 _NOT_FORWARDED_PREFIXES = ("x-forwarded", "x-ots-", "x-original-", "access-control-")
 _NOT_RETURNED = frozenset(
     {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "server", "date",
-     "x-request-id", "content-length", "set-cookie", "strict-transport-security", "ratelimit", "ratelimit-policy"}
+     "x-request-id", "content-length", "set-cookie", "strict-transport-security", "ratelimit", "ratelimit-policy",
+     "x-content-type-options", "x-frame-options", "referrer-policy", "content-security-policy"}
 )  # fmt: skip
 _NOT_RETURNED_PREFIXES = ("x-ots-", "access-control-")
 _RANGES_AT_MOST = 4

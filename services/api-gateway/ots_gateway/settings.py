@@ -8,6 +8,7 @@ from pydantic import Field, IPvAnyNetwork, SecretStr, StringConstraints
 
 from ots_common.settings import ServiceName, ServiceSettings
 
+EXTENSION = "ots.settings"  # where the app keeps them for its server
 RateLimit = Annotated[str, StringConstraints(pattern=r"^[1-9]\d{0,8}/[1-9]\d{0,5}/[1-9]\d{0,8}$")]
 
 

@@ -236,7 +236,7 @@ class AnswerHead:
                 if value.lower() != "chunked":
                     raise ValueError("the only transfer coding is chunked")
                 head.chunked = True
-            elif lower == "connection" and "close" in tokens(value):
+            elif lower == "connection" and value != "keep-alive" and "close" in tokens(value):
                 head.keep_alive = False
         return head
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gevent
 from gevent.event import Event
@@ -15,13 +15,13 @@ from gevent.pool import Pool
 from gevent.server import StreamServer
 from gunicorn.workers.ggevent import GeventWorker  # type: ignore[import-untyped]
 
-from ots_gateway.app import SETTINGS
-from ots_gateway.connection import ClientConnection, Phase
 from ots_gateway.deadlines import Watch
-from ots_gateway.settings import GatewaySettings
+from ots_gateway.settings import EXTENSION, GatewaySettings
+
+if TYPE_CHECKING:
+    from ots_gateway.connection import ClientConnection
 
 _STOPPING_WAIT_S = 1.0
-_SHEDDABLE = (Phase.IDLE, Phase.HEAD)
 _SPARE = 64
 _NO_ROOM = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
 _TOO_MANY = b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
@@ -39,7 +39,7 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]
 
     def run(self) -> None:
         """Serve until told to stop, then until the requests under way are answered."""
-        settings: GatewaySettings = self.wsgi.extensions[SETTINGS]
+        settings: GatewaySettings = self.wsgi.extensions[EXTENSION]
         self._settings = settings
         self._trusted_connect = bool(settings.trusted_proxies)
         servers = [self._server(sock, settings) for sock in self.sockets]
@@ -79,6 +79,9 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]
         if len(self._connections) >= self._settings.connections and not self._make_room():
             _turn_away(sock, _NO_ROOM)
             return
+        # after the fork: gunicorn imports this module in its master, whose metrics would be nobody's
+        from ots_gateway.connection import ClientConnection
+
         connection = ClientConnection(sock, address, self.wsgi.wsgi_app, self._settings, lambda: not self.alive)
         self._connections.add(connection)
         self._of_address[host] += 1
@@ -94,7 +97,7 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]
 
     def _make_room(self) -> bool:
         """End the connection that has waited longest without a request; False when all are at work."""
-        waiting = [connection for connection in self._connections if connection.phase in _SHEDDABLE]
+        waiting = [connection for connection in self._connections if connection.is_waiting()]
         if not waiting:
             return False
         longest = min(waiting, key=lambda connection: connection.since)
