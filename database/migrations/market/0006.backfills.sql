@@ -44,6 +44,7 @@ CREATE TABLE backfill_parts (
         CHECK (status IN ('waiting', 'downloading', 'storing', 'done', 'failed', 'cancelled')),
     holder            text,
     attempts          integer NOT NULL DEFAULT 0,
+    cuts              integer NOT NULL DEFAULT 0,
     retry_at          timestamptz,
     expected          bigint,
     received          bigint,
@@ -62,6 +63,7 @@ CREATE TABLE backfill_parts (
 );
 COMMENT ON TABLE backfill_parts IS 'One download each: [starts_ns, ends_ns) of index time, of one schema and some symbols';
 COMMENT ON COLUMN backfill_parts.holder IS 'The attempt that downloads it; a later attempt takes its place, and the earlier one''s file is dropped';
+COMMENT ON COLUMN backfill_parts.cuts IS 'Downloads that were not whole, and runs that failed: only so many are tried again';
 COMMENT ON COLUMN backfill_parts.expected IS 'The vendor''s own count of the records (metadata.get_record_count)';
 COMMENT ON COLUMN backfill_parts.run_id IS 'The run that stores it; NULL where there was nothing to store';
 CREATE INDEX backfill_parts_open ON backfill_parts (backfill_id, rank) WHERE status IN ('waiting', 'downloading', 'storing');
@@ -69,3 +71,4 @@ CREATE INDEX backfill_parts_done ON backfill_parts (dataset, schema, starts_ns) 
 
 ALTER TABLE runs ADD COLUMN keep boolean NOT NULL DEFAULT true;
 COMMENT ON COLUMN runs.keep IS 'Whether its rows are exempt from retention: what a person brought in is, repairs are not';
+CREATE INDEX runs_files ON runs (spool_file);

@@ -105,6 +105,14 @@ ROUTES: tuple[Route, ...] = (
         "POST", "/api/v1/data/collection/stop", "data-ingestion", Role.OPERATOR, "control", "control", body_limit=8 * KIB
     ),
     Route("GET", "/api/v1/data/collection/status", "data-ingestion", Role.VIEWER),
+    # an estimate asks the vendor several things
+    Route(
+        "POST", "/api/v1/data/backfills", "data-ingestion", Role.OPERATOR, "control", "control",
+        cost=5, body_limit=MIB, timeout_s=90, idempotent=True,
+    ),
+    Route("GET", "/api/v1/data/backfills", "data-ingestion", Role.VIEWER),
+    Route("GET", "/api/v1/data/backfills/{backfill_id}", "data-ingestion", Role.VIEWER),
+    Route("DELETE", "/api/v1/data/backfills/{backfill_id}", "data-ingestion", Role.OPERATOR, "control", "control"),
     Route("GET", "/api/v1/data/gaps", "data-ingestion", Role.VIEWER),
     Route("GET", "/api/v1/data/dead-letters", "data-ingestion", Role.OPERATOR, "control"),
     Route("GET", "/api/v1/data/market-status", "data-ingestion", Role.VIEWER),

@@ -8,6 +8,7 @@ from ots_common import redis_client
 from ots_common.database import Database
 from ots_common.service import add_health, create_service
 from ots_ingestion.routes import (
+    backfills,
     collection,
     corporate_actions,
     dead_letters,
@@ -41,7 +42,7 @@ def create_app(settings: IngestionSettings | None = None) -> OpenAPI:
         needs={"database": lambda: database.rows("SELECT 1 FROM instruments LIMIT 1")},
         wants={"redis": redis.ping},
     )
-    for room in (imports, market_data, corporate_actions, collection, gaps, dead_letters, quality, rates):
+    for room in (imports, market_data, corporate_actions, collection, backfills, gaps, dead_letters, quality, rates):
         app.register_api(room.blueprint(settings, database))
     app.register_api(market_status.blueprint(settings))
     return app

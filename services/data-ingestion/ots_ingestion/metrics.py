@@ -15,6 +15,10 @@ from ots_ingestion.runs import Tally
 RECORDS = Counter("ots_ingestion_records_total", "Records by what became of them", ["dataset", "outcome"])
 RUNS = Counter("ots_ingestion_runs_total", "Runs by how they ended", ["status"])
 VENDOR_CALLS = Counter("ots_ingestion_vendor_calls_total", "Calls of Databento's API", ["call", "outcome"])
+BACKFILL_PARTS = Counter("ots_ingestion_backfill_parts_total", "Parts of backfills by what became of them", ["outcome"])
+BACKFILL_BYTES = Counter("ots_ingestion_backfill_bytes_total", "Bytes downloaded whole, as compressed", ["dataset"])
+BACKFILL_COST = Counter("ots_ingestion_backfill_cost_usd_total", "What downloads that were begun cost", ["dataset"])
+BACKFILL_DOWNLOADS = Gauge("ots_ingestion_backfill_downloads", "Downloads going on")
 
 
 def count_batch(dataset: str, tally: Tally) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import psycopg2.extras
+from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 from ots_common.database import Connection, Database
 from ots_common.times import rfc3339
@@ -60,6 +61,7 @@ class Run:
     records_done: int
     batch_records: int
     attempts: int
+    keep: bool = True
 
 
 def create_run(
@@ -67,22 +69,39 @@ def create_run(
 ) -> None:
     """Queue a run and wake a worker."""
     with database.connection() as connection, connection.cursor() as cursor:
-        cursor.execute(
-            "INSERT INTO runs (run_id, requested_by, spool_file, bytes, sha256, dataset, schema, total, batch_records)"
-            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
-            (
-                run_id,
-                user,
-                path.name,
-                upload.size,
-                upload.sha256,
-                summary.header.dataset,
-                summary.header.schema,
-                summary.records,
-                batch_records,
-            ),
-        )
-        cursor.execute(f"NOTIFY {CHANNEL}")
+        queue_run(cursor, run_id, upload, path, summary, user, batch_records, keep=True)
+
+
+def queue_run(
+    cursor: Cursor,
+    run_id: UUID,
+    upload: Upload,
+    path: Path,
+    summary: Summary,
+    user: str,
+    batch_records: int,
+    *,
+    keep: bool,
+) -> None:
+    """The same in the caller's transaction. ``keep``: whether its rows are exempt from retention."""
+    cursor.execute(
+        "INSERT INTO runs"
+        " (run_id, requested_by, spool_file, bytes, sha256, dataset, schema, total, batch_records, keep)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        (
+            run_id,
+            user,
+            path.name,
+            upload.size,
+            upload.sha256,
+            summary.header.dataset,
+            summary.header.schema,
+            summary.records,
+            batch_records,
+            keep,
+        ),
+    )
+    cursor.execute(f"NOTIFY {CHANNEL}")
 
 
 def get_run(database: Database, run_id: UUID) -> dict[str, Any] | None:
@@ -161,7 +180,7 @@ def claim_next(connection: Connection, spool: Path) -> Run | None:
             cursor.execute(
                 "UPDATE runs SET status = 'running', started_at = coalesce(started_at, now()), attempts = attempts + 1"
                 " WHERE run_id = %s AND status IN ('queued', 'running')"
-                " RETURNING run_id, spool_file, records_done, batch_records, attempts",
+                " RETURNING run_id, spool_file, records_done, batch_records, attempts, keep",
                 (run_id,),
             )
             if row := cursor.fetchone():

@@ -52,6 +52,17 @@ def receive(stream: IO[bytes], spool: Path, run_id: UUID, max_bytes: int) -> Upl
     return Upload(path, size, digest.hexdigest())
 
 
+def seal(path: Path) -> Upload:
+    """A file that somebody else wrote, synced, with its size and digest."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+        os.fsync(file.fileno())
+        size = file.tell()
+    return Upload(path, size, digest.hexdigest())
+
+
 def keep(upload: Upload) -> Path:
     """Give an upload its final name, which survives a crash. The new path."""
     final = upload.path.with_suffix(".dbn")

@@ -125,12 +125,17 @@ class Worker:
     def _sweep(self, connection: Connection) -> None:
         """Remove spooled files whose every record is stored; those with rejected records are kept for repair."""
         self._settings.spool_dir.mkdir(parents=True, exist_ok=True)
+        paths = list(self._settings.spool_dir.iterdir())
         with connection, connection.cursor() as cursor:
-            cursor.execute("SELECT spool_file FROM runs WHERE status <> 'done' OR rejected > 0")
-            wanted = {row[0] for row in cursor.fetchall()}
-            cursor.execute("SELECT spool_file FROM runs WHERE status = 'done' AND rejected = 0")
-            stored = {row[0] for row in cursor.fetchall()}
-        for path in self._settings.spool_dir.iterdir():
+            # asked by name: there are many more runs than files
+            cursor.execute(
+                "SELECT spool_file, status = 'done' AND rejected = 0 FROM runs WHERE spool_file = ANY(%s)",
+                ([path.name for path in paths],),
+            )
+            found = cursor.fetchall()
+        stored = {name for name, done in found if done}
+        wanted = {name for name, done in found if not done}
+        for path in paths:
             if path.name in wanted:
                 continue
             if path.name in stored or (_age_s(path) > _ABANDONED_AFTER_S and path.suffix in (".dbn", PARTIAL)):
