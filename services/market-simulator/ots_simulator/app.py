@@ -47,10 +47,10 @@ class Simulator:
         self.source, self.clock = make_market(settings, self.sessions)
         self.faults = Faults()
         self.live = LiveGateway(self.source, self.clock, self.faults, settings)
-        historical = HistoricalApi(self.source, self.clock, self.faults, settings)
-        control = Control(self.source, self.clock, self.faults, self.sessions, historical)
+        self.historical = HistoricalApi(self.source, self.sessions, self.clock, self.faults, settings)
+        control = Control(self.source, self.clock, self.faults, self.sessions, self.historical)
         application = web.Application(client_max_size=2**20)
-        application.add_routes([*historical.routes(), *control.routes()])
+        application.add_routes([*self.historical.routes(), *control.routes()])
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=_DRAIN_S, handle_signals=False)
 
     async def start(self) -> Addresses:
@@ -67,6 +67,7 @@ class Simulator:
 
     async def stop(self) -> None:
         """Take nothing new; end sessions and transfers within about a second."""
+        self.historical.stop()
         await self.live.stop()
         await self._runner.cleanup()
 
@@ -77,8 +78,8 @@ def make_market(settings: SimulatorSettings, sessions: Sessions) -> tuple[Source
     if settings.simulator_tape is not None:
         now = time.time_ns() if starts is None else starts
         tape = TapeSource(settings.simulator_tape, shift=settings.simulator_tape_shift, begins_ns=now)
-        if starts is None:
-            starts = now if settings.simulator_tape_shift == "minutes" else tape.first_ns
+        if starts is None and settings.simulator_tape_shift == "none":
+            starts = tape.first_ns
         return tape, Clock(settings.simulator_speed, starts)
     clock = Clock(settings.simulator_speed, starts)
     return seeded_market(settings, sessions, clock.now), clock

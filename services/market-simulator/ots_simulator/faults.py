@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -18,7 +18,7 @@ HistoricalKind = Literal["http", "truncate", "count"]
 
 
 class Fault(BaseModel):
-    """One fault. What each kind does, and which fields it reads, is said in ``docs/SIMULATOR.md``."""
+    """One fault. What each kind does, and which fields it reads, is said in the simulator's README."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
@@ -45,9 +45,11 @@ class Fault(BaseModel):
     delta: int = Field(1, description="count: added to what get_record_count says.")
 
     @model_validator(mode="after")
-    def _one_trigger(self) -> Fault:
+    def _makes_sense(self) -> Fault:
         if self.after_records is not None and self.at_ns is not None:
             raise ValueError("after_records and at_ns exclude each other")
+        if self.kind == "refuse" and self.dataset is not None:
+            raise ValueError("a connection is refused before it names a dataset")
         return self
 
 
@@ -109,31 +111,37 @@ class Faults:
 
 @dataclass
 class Triggers:
-    """When faults fire in one live session. ``schemas``: the schema of each stream of its batches."""
+    """When faults fire in one live session. ``schemas``: the schema of each stream of its batches.
+
+    A fault that waits for records fires whenever so many more were sent; any other once a session.
+    """
 
     faults: Faults
     dataset: str
     schemas: list[str] = field(default_factory=list)
     _seen: dict[int, int] = field(default_factory=dict)
+    _done: set[int] = field(default_factory=set)
 
     def next_due(self, batch: Batch, now_ns: int) -> tuple[int, Armed | None]:
         """The first fault that fires while ``batch`` is sent, and how many of its records go before; counts those.
 
         Without one: all of the batch, and None.
         """
-        first: tuple[int, Armed | None] = (len(batch), None)
-        for armed in self.faults.waiting(*LiveKind.__args__):  # type: ignore[attr-defined]
-            if armed.concerns(self.dataset):
-                position = self._position(armed, batch, now_ns)
-                if position is not None and (first[1] is None or position < first[0]):
-                    first = position, armed
-        for armed in self.faults.waiting(*LiveKind.__args__):  # type: ignore[attr-defined]
-            sent = int(self.matching(armed.fault, batch)[: first[0]].sum())
+        mine = [armed for armed in self.faults.waiting(*get_args(LiveKind)) if armed.concerns(self.dataset)]
+        count, due = len(batch), None
+        for armed in mine:
+            position = self._position(armed, batch, now_ns)
+            if position is not None and (due is None or position < count):
+                count, due = position, armed
+        for armed in mine:
+            sent = int(self.matching(armed.fault, batch)[:count].sum())
             self._seen[armed.number] = self._seen.get(armed.number, 0) + sent
-        if first[1] is not None:
-            first[1].fired += 1
-            self._seen[first[1].number] = 0
-        return first
+        if due is not None:
+            due.fired += 1
+            self._seen[due.number] = 0
+            if not due.fault.after_records:
+                self._done.add(due.number)
+        return count, due
 
     def matching(self, fault: Fault, batch: Batch) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
         """Which records of ``batch`` ``fault`` is about, shape (n,)."""
@@ -144,8 +152,10 @@ class Triggers:
 
     def _position(self, armed: Armed, batch: Batch, now_ns: int) -> int | None:
         fault = armed.fault
+        if armed.number in self._done:
+            return None
         mask = self.matching(fault, batch)
-        if fault.after_records is not None:
+        if fault.after_records:
             missing = fault.after_records - self._seen.get(armed.number, 0)
             if missing <= 0:
                 return 0

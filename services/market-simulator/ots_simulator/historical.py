@@ -9,15 +9,17 @@ import asyncio
 import base64
 import binascii
 import hmac
-import logging
+import secrets
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import databento_dbn as dbn
 import numpy as np
 import zstandard
 from aiohttp import web
 
+from ots_market.sessions import Sessions
 from ots_simulator import metrics
 from ots_simulator.clock import Clock
 from ots_simulator.faults import Fault, Faults
@@ -28,8 +30,9 @@ from ots_simulator.settings import SimulatorSettings
 from ots_simulator.sources import Source
 from ots_simulator.wire import DAY_NS, INSTRUMENT_ID, LAYOUTS, Records, day_of, index_times
 
-_log = logging.getLogger(__name__)
+T = TypeVar("T")
 
+_THREADS = 4
 _DOCS = "https://databento.com/docs"
 _GIGABYTE = 2**30
 _STYPES_OUT = {"raw_symbol": "instrument_id", "parent": "instrument_id", "instrument_id": "raw_symbol"}
@@ -41,12 +44,16 @@ Handler = Callable[[web.Request, dict[str, str]], Awaitable[web.StreamResponse]]
 class HistoricalApi:
     """The calls, and the door before them."""
 
-    def __init__(self, source: Source, clock: Clock, faults: Faults, settings: SimulatorSettings) -> None:
+    def __init__(
+        self, source: Source, sessions: Sessions, clock: Clock, faults: Faults, settings: SimulatorSettings
+    ) -> None:
         self._source = source
         self._clock = clock
         self._faults = faults
         self._settings = settings
-        self._history = History(source)
+        self._sessions = sessions
+        self._history = History(source, sessions)
+        self._pool = ThreadPoolExecutor(_THREADS, "history")
         self._calls: dict[tuple[str, str], Handler] = {
             ("POST", "timeseries.get_range"): self._get_range,
             ("GET", "metadata.list_publishers"): self._list_publishers,
@@ -61,6 +68,14 @@ class HistoricalApi:
             ("POST", "metadata.get_cost"): self._cost,
             ("POST", "symbology.resolve"): self._resolve,
         }
+
+    def stop(self) -> None:
+        """End what is under way."""
+        self._history.stop()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
 
     def routes(self) -> list[web.RouteDef]:
         """For the application."""
@@ -83,7 +98,8 @@ class HistoricalApi:
                 response = await handler(request, form)
         except ApiError as error:
             response = _problem(error)
-        metrics.HISTORICAL_REQUESTS.labels(call if response.status != 404 else "unknown", response.status).inc()
+        is_known = any(call == known for _, known in self._calls)
+        metrics.HISTORICAL_REQUESTS.labels(call if is_known else "unknown", response.status).inc()
         return response
 
     def knows_key(self, request: web.Request) -> bool:
@@ -104,7 +120,7 @@ class HistoricalApi:
     async def _get_range(self, request: web.Request, form: dict[str, str]) -> web.StreamResponse:
         query = await self._query(form)
         compressed = _compression(form) == "zstd"
-        found = await asyncio.to_thread(self._history.resolution, query)
+        found = await self._run(self._history.resolution, query)
         await self._afford(query)
         fault = self._faults.fire(query.dataset, query.schema, "truncate", call="timeseries.get_range")
         if fault is not None:
@@ -114,7 +130,7 @@ class HistoricalApi:
         response.enable_chunked_encoding()
         await response.prepare(request)
         pieces = self._pieces(query, found, fault, compressed)
-        while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+        while (piece := await self._run(next, pieces, None)) is not None:
             await response.write(piece)
         if fault is not None and fault.style == "cut":
             if request.transport is not None:
@@ -142,7 +158,7 @@ class HistoricalApi:
             yield packer.flush(zstandard.COMPRESSOBJ_FLUSH_FINISH if whole else zstandard.COMPRESSOBJ_FLUSH_BLOCK)
 
     async def _count(self, query: Query) -> int:
-        return await asyncio.to_thread(self._history.count, query)
+        return await self._run(self._history.count, query)
 
     async def _bytes(self, query: Query) -> int:
         return await self._count(query) * LAYOUTS[query.schema].itemsize
@@ -228,7 +244,7 @@ class HistoricalApi:
         end = parse_day(form["end_date"], "end_date") if form.get("end_date") else first + 1
         if end <= first:
             raise ApiError(422, "symbology_invalid_request", "`end_date` must be after `start_date`.")
-        found = await asyncio.to_thread(resolve, self._source, dataset, symbols, stype_in, first, end)
+        found = await self._run(resolve, self._source, self._sessions, dataset, symbols, stype_in, first, end)
         status, message = (1, "Partially resolved") if found.partial or found.not_found else (0, "OK")
         if not found.intervals:
             status, message = 2, "Not found"
@@ -323,7 +339,9 @@ def _problem(error: ApiError) -> web.Response:
         "docs": _DOCS,
         "payload": error.payload,
     }
-    headers = {"WWW-Authenticate": "Basic"} if error.status == 401 else None
+    headers = {"request-id": secrets.token_hex(16)}
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Basic"
     return web.json_response({"detail": detail}, status=error.status, headers=headers)
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import itertools
 import logging
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 from databento_dbn import SystemCode
@@ -18,6 +18,7 @@ from ots_simulator import metrics
 from ots_simulator.clock import Clock
 from ots_simulator.egress import Egress, Throttle
 from ots_simulator.faults import Armed, Faults, Triggers
+from ots_simulator.handshake import Greeting, RefusedError, admit, fields_of
 from ots_simulator.merging import EMPTY, Batch, merge
 from ots_simulator.settings import SimulatorSettings
 from ots_simulator.sources import ALL_SYMBOLS, Source
@@ -47,10 +48,12 @@ from ots_simulator.wire import (
 
 _log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 _VERSION = "0.6.2"
+_THREADS = 4
 _LINE_BYTES = 2**20
 _AUTHENTICATION_S = 30.0
-_HEARTBEAT_S = 30
 _TEXT_BYTES = 290
 _NOT_FATAL = frozenset({4, 7})
 UNRESOLVED, INVALID, SKIPPED, AGED_OUT = 4, 5, 7, 8
@@ -58,17 +61,6 @@ UNRESOLVED, INVALID, SKIPPED, AGED_OUT = 4, 5, 7, 8
 
 class SessionEnd(Exception):
     """The gateway ends the session."""
-
-
-@dataclass(frozen=True)
-class Greeting:
-    """How a session was opened."""
-
-    dataset: str
-    ts_out: bool
-    compressed: bool
-    heartbeat_s: float
-    slow_reader: str
 
 
 @dataclass(eq=False)
@@ -97,6 +89,12 @@ class LiveGateway:
         self.open: dict[str, set[Session]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
+        # apart from history's, so that a long count there keeps nobody waiting here
+        self._pool = ThreadPoolExecutor(_THREADS, "live")
+
+    async def run(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Do ``work`` in a thread, since a market takes its time to answer."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
 
     async def start(self) -> int:
         """Listen; the port."""
@@ -113,6 +111,7 @@ class LiveGateway:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task: asyncio.Task[None] = asyncio.current_task()  # type: ignore[assignment]
@@ -171,46 +170,30 @@ class Session:
     # -- opening ---------------------------------------------------------------------------------------------------
 
     async def _authenticate(self) -> Greeting:
+        """Challenge the client. Raises :class:`SessionEnd` when it may not come in, after telling it why."""
+        gateway = self._gateway
         challenge = secrets.token_urlsafe(24)
         self._writer.write(f"lsg_version={_VERSION}\ncram={challenge}\n".encode())
-        fields = _fields(await self._line())
-        refusal = self._refusal(challenge, fields)
-        if refusal is not None:
+        fields = fields_of(await self._line())
+        try:
+            greeting = admit(fields, challenge, gateway.source, gateway.settings)
+            if len(gateway.open.get(greeting.dataset, ())) >= gateway.settings.simulator_max_sessions:
+                raise RefusedError("User has reached their open connection limit.")
+            if (fault := gateway.faults.fire(greeting.dataset, None, "auth")) is not None:
+                raise RefusedError(fault.message or "Authentication failed.")
+        except RefusedError as refusal:
             self._writer.write(f"success=0|error={refusal}\n".encode())
             await self._writer.drain()
-            raise SessionEnd(refusal)
-        self._writer.write(f"success=1|session_id={next(self._gateway.numbers)}\n".encode())
+            raise SessionEnd(str(refusal)) from None
+        self._writer.write(f"success=1|session_id={next(gateway.numbers)}\n".encode())
         await self._writer.drain()
-        return Greeting(
-            dataset=fields["dataset"],
-            ts_out=fields.get("ts_out") == "1",
-            compressed=fields.get("compression") == "zstd",
-            heartbeat_s=float(fields.get("heartbeat_interval_s") or _HEARTBEAT_S),
-            slow_reader=fields.get("slow_reader_behavior", ""),
-        )
-
-    def _refusal(self, challenge: str, fields: dict[str, str]) -> str | None:
-        settings = self._gateway.settings
-        key = settings.simulator_key.get_secret_value()
-        expected = hashlib.sha256(f"{challenge}|{key}".encode()).hexdigest() + f"-{key[-5:]}"
-        if not hmac.compare_digest(fields.get("auth", "").encode(), expected.encode()):
-            return "Authentication failed."
-        dataset = fields.get("dataset", "")
-        if dataset not in self._gateway.source.schemas():
-            return f"Unknown dataset {dataset!r}."
-        if dataset in settings.simulator_denied_datasets:
-            return f"Not entitled to live data of {dataset}."
-        if fields.get("encoding", "dbn") != "dbn" or fields.get("compression", "none") not in ("none", "zstd"):
-            return "Only encoding=dbn with compression=none or zstd."
-        if not fields.get("heartbeat_interval_s", "1").isdigit():
-            return "Invalid heartbeat_interval_s."
-        if len(self._gateway.open.get(dataset, ())) >= settings.simulator_max_sessions:
-            return "User has reached their open connection limit."
-        fault = self._gateway.faults.fire(dataset, None, "auth")
-        return None if fault is None else fault.message or "Authentication failed."
+        return greeting
 
     async def _line(self) -> bytes:
-        line = await self._reader.readline()
+        try:
+            line = await self._reader.readline()
+        except ValueError as error:
+            raise SessionEnd(f"a line of more than {_LINE_BYTES} bytes") from error
         if not line.endswith(b"\n"):
             raise SessionEnd("the client left")
         return line
@@ -226,7 +209,7 @@ class Session:
     def _take(self, line: bytes) -> Subscription | None:
         """The subscription that a line completes."""
         try:
-            made, last = parse_subscription(_fields(line))
+            made, last = parse_subscription(fields_of(line))
         except InvalidSubscriptionError as error:
             self._complaints.append((INVALID, str(error)))
             return None
@@ -307,7 +290,7 @@ class Session:
         # a live subscription's first bar is the one that is forming
         since_ns = from_ns - BAR_NS.get(asked.schema, 0) if start is None else max(start, from_ns)
         part = Part(asked, from_ns, since_ns, start is not None)
-        found = await asyncio.to_thread(identify, source, dataset, asked, from_ns // DAY_NS, now // DAY_NS + 1)
+        found = await self._gateway.run(identify, source, dataset, asked, from_ns // DAY_NS, now // DAY_NS + 1)
         missing = unresolved(asked, found)
         await self._tell(f"Subscription request {asked.number} for {asked.schema} data succeeded", SUBSCRIPTION_ACK)
         if missing:
@@ -322,14 +305,14 @@ class Session:
         for day in range(start_ns // DAY_NS, (end_ns - 1) // DAY_NS + 1):
             first, last = max(start_ns, day * DAY_NS), min(end_ns, (day + 1) * DAY_NS)
             if day != self._day:
-                self._exchanged = {}
+                self._end_exchange()
                 await self._introduce(self._parts, day)
                 self._day = day
             batches = merge(
                 [self._records(part, first, last, left_out) for part in self._parts],
                 [BAR_NS.get(part.asked.schema, 0) for part in self._parts],
             )
-            while (batch := await asyncio.to_thread(next, batches, None)) is not None:
+            while (batch := await self._gateway.run(next, batches, None)) is not None:
                 await self._send(batch)
 
     def _records(self, part: Part, start_ns: int, end_ns: int, left_out: frozenset[str]) -> Iterator[Records]:
@@ -348,8 +331,9 @@ class Session:
         for part in self._parts:
             if part not in parts:
                 taken.setdefault(part.asked.schema, set()).update(part.who or ())
-        for part in parts:
-            found = await asyncio.to_thread(identify, source, dataset, part.asked, day, day + 1)
+        # whoever is asked for twice belongs to the subscription that reaches further back
+        for part in sorted(parts, key=lambda part: part.since_ns):
+            found = await self._gateway.run(identify, source, dataset, part.asked, day, day + 1)
             mine = taken.setdefault(part.asked.schema, set())
             who = {one.raw_symbol for one in found} - mine
             part.who = None if ALL_SYMBOLS in part.asked.symbols and not mine else frozenset(who)
@@ -468,6 +452,11 @@ class Session:
             told.append(Identity(vendor_id, one.raw_symbol, one.asked, one.stype_in))
         await self._egress.send_message(mapping_messages(told, self._day, self._now), self._now)
 
+    def _end_exchange(self) -> None:
+        """With a new day everybody has an id of their own again, which must be told."""
+        if self._exchanged:
+            self._exchanged, self._told = {}, {}
+
     async def _heartbeat(self) -> None:
         await self._egress.send_message(system_message(self._now, "Heartbeat", HEARTBEAT), self._now)
 
@@ -486,11 +475,6 @@ class Session:
         complaints, self._complaints = self._complaints, []
         for code, text in complaints:
             await self._fail(code, text)
-
-
-def _fields(line: bytes) -> dict[str, str]:
-    pairs = (token.partition("=") for token in line.decode(errors="replace").strip().split("|"))
-    return {name: value for name, _, value in pairs}
 
 
 def _with_ids(batch: Batch, exchanged: dict[int, int]) -> Batch:

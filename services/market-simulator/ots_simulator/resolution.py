@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
+
+from ots_market.sessions import Sessions
 from ots_simulator.query import ApiError, Query
 from ots_simulator.sources import ALL_SYMBOLS, Interval, Source
 from ots_simulator.wire import DAY_NS, DatedSymbol, Mapping, Records, day_of
@@ -28,9 +31,15 @@ class Resolution:
 
 
 def resolve(
-    source: Source, dataset: str, symbols: tuple[str, ...], stype_in: str, first_day: int, end_day: int
+    source: Source,
+    sessions: Sessions,
+    dataset: str,
+    symbols: tuple[str, ...],
+    stype_in: str,
+    first_day: int,
+    end_day: int,
 ) -> Resolution:
-    """Who ``symbols`` are on the days [``first_day``, ``end_day``)."""
+    """Who ``symbols`` are on the days [``first_day``, ``end_day``); one that lacks a day of trading is partial."""
     if stype_in == "instrument_id" and symbols != (ALL_SYMBOLS,):
         ids = {int(s) for s in symbols}
         found = [
@@ -50,22 +59,30 @@ def resolve(
         return Resolution(by_symbol, [], [])
     # an expired contract of a parent is partial by its own name
     named = by_symbol if stype_in == "parent" else by_name
-    partial = [name for name, mine in named.items() if _days(mine) < end_day - first_day]
+    dates = sessions.dates.astype(np.int64)
+    trading = set(dates[slice(*np.searchsorted(dates, [first_day, end_day]))].tolist())
+    partial = [name for name, mine in named.items() if trading - _days(mine)]
     return Resolution(by_symbol, partial, [s for s in symbols if s not in by_name])
 
 
 class History:
     """The records of historical queries over a source, and how many there are, exactly."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, sessions: Sessions) -> None:
         self._source = source
+        self._sessions = sessions
+        self._stopped = False
         # what has happened does not change, so neither does its count
         self.count = lru_cache(maxsize=4096)(self._count)
+
+    def stop(self) -> None:
+        """End what is being read or counted."""
+        self._stopped = True
 
     def resolution(self, query: Query) -> Resolution:
         """Raises :class:`~ots_simulator.query.ApiError` when no symbol is known."""
         days = query.start_ns // DAY_NS, (query.end_ns - 1) // DAY_NS + 1
-        found = resolve(self._source, query.dataset, query.symbols, query.stype_in, *days)
+        found = resolve(self._source, self._sessions, query.dataset, query.symbols, query.stype_in, *days)
         if not found.intervals:
             raise ApiError(422, "symbology_invalid_request", "None of the symbols could be resolved.")
         return found
@@ -74,6 +91,8 @@ class History:
         """The records, in order, at most ``query.limit``."""
         left = query.limit
         for chunk in self._all(query, found):
+            if self._stopped:
+                raise ApiError(503, "service_unavailable", "The simulator stops.")
             if left is not None:
                 chunk = chunk[:left]
                 left -= len(chunk)
@@ -108,5 +127,5 @@ def _asked(one: Interval, stype_in: str) -> str:
     return str(one.vendor_id) if stype_in == "instrument_id" else one.raw_symbol
 
 
-def _days(intervals: list[Interval]) -> int:
-    return len({day for one in intervals for day in range(one.starts, one.ends)})
+def _days(intervals: list[Interval]) -> set[int]:
+    return {day for one in intervals for day in range(one.starts, one.ends)}
