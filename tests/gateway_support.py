@@ -186,5 +186,12 @@ class Gateway:
         time.sleep(BOUND_S)
         assert all(holds() for _ in range(6))
 
+    def within(self, seconds: float, holds: Callable[[], bool]) -> None:
+        """Wait until it holds, no longer than that."""
+        deadline = time.monotonic() + seconds
+        while not holds():
+            assert time.monotonic() < deadline, "not in time"
+            time.sleep(0.05)
+
     def caller_of(self, seen: dict[str, Any], service: str) -> Any:
         return verify_internal_token(seen["headers"]["x-ots-internal"], service, {"gateway": SecretStr(KEYS[service])})
