@@ -18,7 +18,9 @@ def tape(symbol: str, records: int = RECORDS, step_ns: int = 1_000_000) -> dict[
 
 
 def start(service, symbols, schemas=("trades",), **more):
-    return service.post("/collection/start", json={"symbols": symbols, "schemas": list(schemas), "start": rfc3339(OPEN), **more})
+    return service.post(
+        "/collection/start", json={"symbols": symbols, "schemas": list(schemas), "start": rfc3339(OPEN), **more}
+    )
 
 
 def test_from_a_request_to_rows_each_once(market, redis_server, tmp_path):
