@@ -130,7 +130,7 @@ class Chains:
         lowest = np.minimum.accumulate(np.rint(opens / step)).astype(np.int64) - reach
         steps: Ints = np.arange(max(1, int(lowest[-1])), int(highest[-1]) + 1)
         since: Ints = np.maximum(np.searchsorted(highest, steps), np.searchsorted(-lowest, -steps))
-        strikes: Floats = steps * step
+        strikes: Floats = steps.astype(np.float64) * step
         return np.full(len(steps), expiration.day), strikes, first + since
 
     def _vendor_ids(self, symbol: str, day: int, n: int) -> Ints:

@@ -149,9 +149,11 @@ class OptionTape:
         chain, minutes = self.chains.chain(symbol, day), self.paths.minutes(symbol, day)
         contracts = _contracts(chain, tape.contract[rows])
         minute, second = tape.minute[rows], tape.second[rows]
-        before, after = (self._at_node(symbol, day, contracts, minute + step) for step in (0, 1))
+        # both ends of the minute at once: they share their exercise boundaries
+        ends = self._at_node(symbol, day, contracts, np.stack([minute, minute + 1]))
+        before, after = Nodes(ends.value[0], ends.delta[0]), ends.value[1]
         spot = self._spots(symbol, day, minute, second)
-        value = self._within(symbol, day, minute, second, spot, before, after.value)
+        value = self._within(symbol, day, minute, second, spot, before, after)
         number = (day * DAY_NS + (minutes.first + minute) * MINUTE_NS) // SECOND_NS + second
         quotes = quote(
             BY_SYMBOL[symbol], self._salts[symbol], contracts, value, minutes.activity[minute], number

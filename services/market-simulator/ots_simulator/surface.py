@@ -6,9 +6,10 @@ function phi(theta) = eta / sqrt(theta (1 + theta)), free of butterfly and calen
 2. At the money total variance theta(T) is the expected integrated variance of a square-root process (Heston 1993): it
 rises with T always.
 
-Prices are American (ots_quant): the European price at the moment plus the premium of early exercise with the time to
-expiration as of the start of the UTC hour, whose exercise boundary a whole hour of a chain can share. The error of that
-is below the interest of one hour on the strike: a tenth of a cent.
+Prices are American (ots_quant): the European price at the moment plus the premium of early exercise. The premium is that
+of the time to expiration as of the start of a quarter of the UTC day, times the share of that time that is left: so a
+quarter day of a chain shares its exercise boundaries. Where the premium is all interest (deep in the money) that is exact
+to first order; elsewhere the error stays below a cent and below a tick (tested).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from ots_simulator.records import OPTION_PUBLISHERS
 from ots_simulator.underlyings import RATE, Underlying
 
 YEAR_NS = 365 * 24 * HOUR_NS
+_SHARED_NS = 6 * HOUR_NS
 NONE = -1  # a missing side, in cents
 
 ETA = 1.1
@@ -85,9 +87,10 @@ def values(underlying: Underlying, contracts: Contracts, spot: Floats, volatilit
     sigma = implied_volatility(underlying, contracts.strike, years, spot, volatility)
     terms = (RATE, underlying.dividend_yield, sigma)
     now = european.price(contracts.right, spot, contracts.strike, years, *terms)
-    hourly = years_to(contracts.closes_ns, at_ns - at_ns % HOUR_NS)
-    premium = american.price(contracts.right, spot, contracts.strike, hourly, *terms)
-    premium -= european.price(contracts.right, spot, contracts.strike, hourly, *terms)
+    shared = years_to(contracts.closes_ns, at_ns - at_ns % _SHARED_NS)
+    premium = american.price(contracts.right, spot, contracts.strike, shared, *terms)
+    premium -= european.price(contracts.right, spot, contracts.strike, shared, *terms)
+    premium *= years / shared
     intrinsic = contracts.right * (spot - contracts.strike)
     whole: Floats = np.maximum(now + np.maximum(premium, 0.0), np.maximum(intrinsic, 0.0))
     return whole
