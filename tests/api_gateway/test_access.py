@@ -1,26 +1,54 @@
-"""The table of routes is the only way in: every role at every route, through the running gateway."""
+"""The table of routes is the only way in: every role, nobody, and every scope at every route, through the gateway."""
+
+import re
 
 import pytest
 
 from gateway_support import METRICS_TOKEN
 from ots_gateway.access import GATEWAY, ROUTES, Role
+from ots_gateway.api_keys import ApiKeys
 
 ROLES = [None, *Role]
+SCOPES = ["market", "analytics", "cache", "control", "account"]
 FORWARDED = [route for route in ROUTES if route.service != GATEWAY]
+OWN = [route for route in ROUTES if route.service == GATEWAY and route.role is not None]
+NAMED = {"symbol": "AAPL", "key": "k1"}
 
 
 def path_of(route):
-    return (
-        route.pattern.replace("{symbol}", "AAPL")
-        .replace("{key}", "k1")
-        .replace("{run_id}", "6f3c0c8e-0000-4000-8000-000000000000")
-    )
+    return re.sub(r"\{(\w+)\}", lambda m: NAMED.get(m[1], "6f3c0c8e-0000-4000-8000-000000000000"), route.pattern)
 
 
-@pytest.mark.parametrize("role", ROLES, ids=lambda r: r.label if r else "nobody")
-@pytest.mark.parametrize("route", FORWARDED, ids=lambda r: f"{r.method} {r.pattern}")
-def test_role_at_route(gateway, route, role):
-    answer = gateway.ask(route.method, path_of(route), role, data=b"{}" if route.body_limit else None)
+def name_of(route):
+    return f"{route.method} {route.pattern}"
+
+
+def role_name(role):
+    return role.label if role else "nobody"
+
+
+@pytest.fixture(scope="module")
+def tokens(gateway):
+    return {role: gateway.token(role) for role in ROLES}
+
+
+@pytest.fixture(scope="module")
+def keys(gateway):
+    """API keys of an admin, each with one scope."""
+    user_id = gateway.person().user_id
+    made = ApiKeys(gateway.database)
+    return {scope: made.make(user_id, scope, Role.ADMIN, [scope], 1)[1] for scope in SCOPES}
+
+
+def ask(gateway, route, credential=None):
+    headers = {"Authorization": f"Bearer {credential}"} if credential else {}
+    return gateway.ask(route.method, path_of(route), headers=headers, data=b"{}" if route.body_limit else None)
+
+
+@pytest.mark.parametrize("role", ROLES, ids=role_name)
+@pytest.mark.parametrize("route", FORWARDED, ids=name_of)
+def test_role_at_a_services_route(gateway, tokens, route, role):
+    answer = ask(gateway, route, tokens[role])
     if role is None:
         assert answer.status_code == 401
         assert answer.headers["WWW-Authenticate"].startswith("Bearer")
@@ -37,6 +65,35 @@ def test_role_at_route(gateway, route, role):
         assert "authorization" not in seen["headers"]
     if answer.status_code != 200:
         assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("role", ROLES, ids=role_name)
+@pytest.mark.parametrize("route", OWN, ids=name_of)
+def test_role_at_a_route_of_the_gateway(gateway, route, role):
+    """A session of its own for each: some of these routes end it."""
+    answer = ask(gateway, route, gateway.token(role))
+    expected = {401} if role is None else {403} if role < route.role else {200, 201, 204, 404, 409, 422}
+    assert answer.status_code in expected, answer.text
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("route", FORWARDED, ids=name_of)
+def test_scope_at_a_services_route(gateway, keys, route, scope):
+    answer = ask(gateway, route, keys[scope])
+    assert answer.status_code == (200 if scope == route.scope else 403), answer.text
+    if answer.status_code == 403:
+        assert answer.json()["type"].endswith(":scope")
+
+
+@pytest.mark.parametrize("scope", [scope for scope in SCOPES if scope != "account"])
+@pytest.mark.parametrize("route", OWN, ids=name_of)
+def test_no_other_scope_reaches_accounts(gateway, keys, route, scope):
+    assert ask(gateway, route, keys[scope]).status_code == 403
+
+
+@pytest.mark.parametrize("route", [route for route in ROUTES if route.role is None], ids=name_of)
+def test_what_is_open_tells_nothing_of_a_user(gateway, route):
+    assert ask(gateway, route).status_code in ({401} if route.pattern == "/metrics" else {200, 401, 404, 422, 503})
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,10 @@ from ots_common.database import Database
 from ots_common.service import create_edge
 from ots_gateway import door
 from ots_gateway.access import GATEWAY
+from ots_gateway.api_document import ApiDocument
 from ots_gateway.front import Front
 from ots_gateway.proxy import Proxy
-from ots_gateway.routes import status
+from ots_gateway.routes import documents, status
 from ots_gateway.security import Security
 from ots_gateway.settings import EXTENSION, GatewaySettings
 
@@ -28,6 +29,7 @@ def create_app(settings: GatewaySettings | None = None) -> OpenAPI:
     status.install(app, settings, proxy, database)
     for blueprint in security.blueprints:
         app.register_api(blueprint)
+    documents.install(app, ApiDocument(proxy, app.api_doc, settings.upstreams))
     front = Front(app.wsgi_app, settings, security.authenticator, proxy, database)
     app.wsgi_app = front  # type: ignore[method-assign]
     app.extensions[EXTENSION] = settings

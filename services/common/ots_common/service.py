@@ -21,6 +21,7 @@ from ots_common.tokens import HEADER, Caller, InvalidInternalToken, verify_inter
 
 access_log = structlog.get_logger("access")
 
+DOCUMENT_PATH = "/openapi/openapi.json"
 # what a service answers without an internal token
 OPEN_ENDPOINTS = frozenset({"health", "health_live", "metrics"})
 _REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{8,128}$")
@@ -67,6 +68,8 @@ def create_service(name: str, settings: ServiceSettings, *, title: str, descript
             ) from error
 
     metrics.install(app)
+    # not one of the documented operations itself; the gateway merges it with those of the others
+    app.add_url_rule(DOCUMENT_PATH, "document", lambda: Response(json.dumps(app.api_doc), mimetype="application/json"))
     return app
 
 
