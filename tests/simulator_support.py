@@ -161,17 +161,21 @@ class Listener:
 
 @contextmanager
 def running_simulator(
-    *, tape: Path | Mapping[str, bytes] | None = None, starts_at_ns: int | None = None, **settings: object
+    *,
+    tape: Path | Mapping[str, bytes] | None = None,
+    starts_at_ns: int | None = None,
+    environment: Mapping[str, str] | None = None,
+    **settings: object,
 ) -> Iterator[RunningSimulator]:
     """Start a simulator and stop it afterwards.
 
     ``tape``: a folder, or file names and their bytes (see ``dbn.dbn_file``); None: the seeded market. ``starts_at_ns``:
     the market's time at the start. ``settings``: of ``SimulatorSettings`` without ``simulator_`` (``speed=10``,
-    ``tape_shift="minutes"``).
+    ``tape_shift="minutes"``). ``environment``: more of it, as it is.
     """
     with tempfile.TemporaryDirectory(prefix="ots-simulator-") as scratch:
         folder = _folder(tape, Path(scratch) / "tape")
-        environment = {
+        variables = {
             **{name: value for name, value in os.environ.items() if not name.startswith("SIMULATOR_")},
             "SIMULATOR_KEY": KEY,
             "SIMULATOR_HTTP_PORT": "0",
@@ -181,17 +185,18 @@ def running_simulator(
             "LOG_FORMAT": "console",
             "OTS_ENVIRONMENT": "development",
             **{f"SIMULATOR_{name.upper()}": str(value) for name, value in settings.items()},
+            **(environment or {}),
         }
         if folder is not None:
-            environment["SIMULATOR_TAPE"] = str(folder)
+            variables["SIMULATOR_TAPE"] = str(folder)
         if starts_at_ns is not None:
             seconds, rest = divmod(starts_at_ns, 10**9)
-            environment["SIMULATOR_STARTS_AT"] = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
+            variables["SIMULATOR_STARTS_AT"] = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
         log = Path(scratch) / "log"
         with log.open("wb") as errors:
             process = subprocess.Popen(
                 [sys.executable, "-m", "ots_simulator"],
-                env=environment,
+                env=variables,
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,

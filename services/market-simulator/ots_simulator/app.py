@@ -63,7 +63,9 @@ class Simulator:
             self._runner, self.settings.simulator_bind, self.settings.simulator_http_port, ssl_context=context
         )
         await site.start()
-        return Addresses(self._runner.addresses[0][1], await self.live.start())
+        live_port = await self.live.start()
+        self.clock.start()
+        return Addresses(self._runner.addresses[0][1], live_port)
 
     async def stop(self) -> None:
         """Take nothing new; end sessions and transfers within about a second."""

@@ -16,6 +16,10 @@ class Clock:
         self._starts_ns = time.time_ns() if starts_ns is None else starts_ns
         self._began = time.monotonic_ns()
 
+    def start(self) -> None:
+        """Begin anew: preparations take no time of the market's. No effect where the clock follows the wall."""
+        self._began = time.monotonic_ns()
+
     def now(self) -> int:
         """Nanoseconds since 1970."""
         if self._follows_wall:

@@ -78,7 +78,7 @@ class SimulatorSettings(BaseSettings):
     @model_validator(mode="after")
     def _development_only_behind_a_key(self) -> SimulatorSettings:
         if self.ots_environment == "production":
-            raise ValueError(
-                "the market simulator is for development: it does not start with OTS_ENVIRONMENT=production"
-            )
+            raise ValueError("the market simulator is for development: it refuses OTS_ENVIRONMENT=production")
+        if not self.simulator_key.get_secret_value().startswith("db-"):
+            raise ValueError("SIMULATOR_KEY must start with db-")
         return self

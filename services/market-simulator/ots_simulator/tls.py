@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -27,18 +28,20 @@ _NAMES: list[x509.GeneralName] = [
 def ensure_certificate(folder: Path) -> tuple[Path, Path]:
     """The server's certificate and key in ``folder``, made anew, with ``ca.pem``, when absent or near its end."""
     certificate, key = folder / "server.pem", folder / "server.key"
-    if not all(path.is_file() for path in (folder / "ca.pem", certificate, key)) or _is_near_its_end(certificate):
+    if not all(path.is_file() for path in (folder / "ca.pem", certificate, key)) or not _will_do(folder):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         _make(folder)
     return certificate, key
 
 
-def _is_near_its_end(certificate: Path) -> bool:
+def _will_do(folder: Path) -> bool:
+    """Whether the certificate is of the authority beside it, and not near its end."""
     try:
-        ends = x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc
-    except ValueError:
-        return True
-    return ends - datetime.now(UTC) < _RENEW_BEFORE
+        made = x509.load_pem_x509_certificate((folder / "server.pem").read_bytes())
+        made.verify_directly_issued_by(x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes()))
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return made.not_valid_after_utc - datetime.now(UTC) > _RENEW_BEFORE
 
 
 def _make(folder: Path) -> None:
