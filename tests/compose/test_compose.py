@@ -181,8 +181,8 @@ def test_dockerfile(service):
     final = text.rpartition("\nFROM ")[2]
     assert "pip" not in final
     port = re.search(r"^EXPOSE (\d+)$", final, re.MULTILINE)[1]
-    assert f"BIND=0.0.0.0:{port}" in final
-    assert f"http://127.0.0.1:{port}/health/live" in final
+    assert re.search(rf"\bBIND=0\.0\.0\.0:{port}\b|\bSIMULATOR_BIND=0\.0\.0\.0 ", final)
+    assert re.search(rf"https?://127\.0\.0\.1:{port}/(simulator/)?health/live", final)
 
 
 @pytest.mark.parametrize("service", sorted(DOCKERFILES))
@@ -282,9 +282,8 @@ def test_the_simulator_gets_what_its_settings_ask_for_and_no_database(secrets, m
 
 
 def test_the_simulators_certificate_is_shared_and_its_private_key_is_not(secrets):
-    (volume,) = SERVICES["simulator"]["volumes"]
-    name, _, folder = volume.partition(":")
-    assert image_environment("simulator")["SIMULATOR_TLS_DIR"] == folder
+    folder = image_environment("simulator")["SIMULATOR_TLS_DIR"]
+    (name,) = [volume.partition(":")[0] for volume in SERVICES["simulator"]["volumes"] if volume.endswith(f":{folder}")]
     users = {each: re.findall(r"^USER (.+)$", dockerfile_of(each), re.MULTILINE)[-1] for each in INGESTION}
     assert re.findall(r"^USER (.+)$", dockerfile_of("simulator"), re.MULTILINE)[-1] not in users.values()
     for each in INGESTION:
@@ -352,7 +351,7 @@ def test_a_process_without_a_web_server_is_watched_through_its_connection(name):
     assert SERVICES[name]["command"] == ["python", "-m", "ots_ingestion", name.partition("-")[2]]
     (connection,) = re.findall(r"application_name = '([a-z-]+)'", " ".join(SERVICES[name]["healthcheck"]["test"]))
     sources = [path.read_text() for path in (ROOT / "services/data-ingestion/ots_ingestion").glob("*.py")]
-    assert f'application="{connection}"' in "".join(sources), "nobody connects under that name"
+    assert re.search(f'(application=|^APPLICATION = )"{connection}"', "".join(sources), re.M), "nobody connects so"
 
 
 def test_prometheus_scrapes_whoever_has_metrics(secrets):
@@ -360,7 +359,9 @@ def test_prometheus_scrapes_whoever_has_metrics(secrets):
     jobs = {job["job_name"]: job for job in configuration["scrape_configs"]}
     targets = {name: job["static_configs"][0]["targets"] for name, job in jobs.items() if "static_configs" in job}
     ports = {name: image_environment(name)["BIND"].rpartition(":")[2] for name in SETTINGS.keys() - WITHOUT_SERVER}
-    ports["ingestion-collector"] = environment_of("ingestion-collector", secrets)["COLLECTOR_METRICS_PORT"]
+    for name in ("collector", "backfiller"):
+        given = environment_of(f"ingestion-{name}", secrets)
+        ports[f"ingestion-{name}"] = given[f"{name.upper()}_METRICS_PORT"]
     assert targets == {name: [f"{name}:{port}"] for name, port in ports.items()}
     assert set(jobs) - set(targets) == {"simulator"}
     (found,) = jobs["simulator"]["dns_sd_configs"]

@@ -19,9 +19,10 @@ from ots_native.supervision import Program
 STORAGE = ("postgres", "redis")
 # needs no storage and makes the certificate that others read, so it starts beside it
 SIMULATOR = "simulator"
-COLLECTOR = "ingestion-collector"
+# ingestion's processes that have a port for their metrics
+COUNTING = ("collector", "backfiller")
 # the programs whose ports have another name than they
-_LISTENERS = {"simulator_live": SIMULATOR, "collector": COLLECTOR}
+_LISTENERS = {"simulator_live": SIMULATOR, **{name: f"ingestion-{name}" for name in COUNTING}}
 # queued files and captured records of one market never reach the database of another
 _SPOOLS = {"databento": "spool", "simulated": "spool-simulated"}
 _FIRST_HISTORY_DAYS = "30"
@@ -75,8 +76,7 @@ class Programs:
             *([self._simulator()] if self._settings.is_simulated else []),
             *(self._web(name) for name in _PACKAGES),
             self._ingestion("worker"),
-            self._ingestion("collector", COLLECTOR_METRICS_PORT=str(self._settings.ports.collector)),
-            self._ingestion("backfiller"),
+            *(self._ingestion(name, **{f"{name.upper()}_METRICS_PORT": str(self._port(name))}) for name in COUNTING),
         ]
         if self._prometheus:
             programs.append(self._prometheus_program(self._prometheus))
@@ -84,7 +84,7 @@ class Programs:
 
     def ports(self) -> dict[str, int]:
         """Every port by the name of its setting; the simulator's and Prometheus' only where those run."""
-        names = [*STORAGE, *_PACKAGES, "collector"]
+        names = [*STORAGE, *_PACKAGES, *COUNTING]
         names += [SIMULATOR, "simulator_live"] if self._settings.is_simulated else []
         names += ["prometheus"] if self._prometheus else []
         return {name: self._port(name) for name in names}
@@ -209,8 +209,7 @@ class Programs:
 
     def _prometheus_configuration(self, folder: Path) -> str:
         """Prometheus reads YAML, of which JSON is a part."""
-        names = [*_PACKAGES, COLLECTOR, *([SIMULATOR] if self._settings.is_simulated else [])]
-        ports = {self.listener(name): port for name, port in reversed(self.ports().items())}
+        names = [*_PACKAGES, *COUNTING, *([SIMULATOR] if self._settings.is_simulated else [])]
         special: dict[str, dict[str, object]] = {
             "gateway": {"authorization": {"credentials_file": str(folder / "gateway-token")}},
             SIMULATOR: {
@@ -221,8 +220,10 @@ class Programs:
         }
         jobs = [
             {
-                "job_name": name,
-                "static_configs": [{"targets": [f"127.0.0.1:{ports[name]}"], "labels": {"service": name}}],
+                "job_name": self.listener(name),
+                "static_configs": [
+                    {"targets": [f"127.0.0.1:{self._port(name)}"], "labels": {"service": self.listener(name)}}
+                ],
                 **special.get(name, {}),
             }
             for name in names

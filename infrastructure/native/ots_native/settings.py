@@ -52,6 +52,7 @@ class Ports:
     simulator: int = 8010
     simulator_live: int = 13000
     collector: int = 8012
+    backfiller: int = 8013
 
     @classmethod
     def free(cls) -> Ports:
