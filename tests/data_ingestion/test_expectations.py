@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 import numpy as np
 import pytest
 from databento_dbn import Schema
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dbn import DAY, MINUTE, dbn_file, midnight, quote, trade
@@ -55,6 +55,7 @@ def test_who_is_suspect(rows, suspect):
     assert {tuple(at) for at in np.argwhere(find_silent(*masks(rows))).tolist()} == suspect
 
 
+@settings(deadline=None)
 @given(
     st.integers(1, 6).flatmap(
         lambda s: st.lists(st.lists(st.sampled_from("x.ge"), min_size=12, max_size=12), min_size=s, max_size=s)

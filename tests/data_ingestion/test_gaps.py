@@ -4,7 +4,7 @@ import itertools
 from datetime import date
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dbn import MINUTE, midnight
@@ -26,6 +26,7 @@ def is_disjoint_and_ordered(some):
     return all(a < b for a, b in some) and all(x[1] < y[0] for x, y in itertools.pairwise(some))
 
 
+@settings(deadline=None)
 @given(one=intervals, other=intervals)
 def test_interval_algebra_is_that_of_sets_of_moments(one, other):
     a, b = moments(one), moments(other)
@@ -39,6 +40,7 @@ def test_interval_algebra_is_that_of_sets_of_moments(one, other):
         assert length_ns(found) == len(expected)
 
 
+@settings(deadline=None)
 @given(one=intervals, other=intervals)
 def test_nothing_is_lost_between_what_was_found_and_what_is_missing(one, other):
     assert union([*intersection(one, other), *difference(one, other)]) == union(one)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from databento_dbn import Schema
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_ingestion_support import Ingestion, settings_for
@@ -34,6 +34,7 @@ def array(values):
     return np.array(values, np.int64)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(small, small, st.integers(0, 9), st.integers(0, 9), st.integers(0, 9)), max_size=30))
 def test_order_is_what_a_look_at_every_pair_finds(rows):
     found = order_of(*(array([row[i] for row in rows]) for i in range(5)))
@@ -60,6 +61,7 @@ price = st.sampled_from([UNDEF, 1, 2, 3])
 quotes = st.lists(st.tuples(small, st.integers(0, 40), price, price, small, small), max_size=30)
 
 
+@settings(deadline=None)
 @given(quotes)
 def test_quote_faults_are_what_a_walk_finds(rows):
     rows = sorted(rows, key=lambda row: row[:2])
@@ -81,6 +83,7 @@ def test_quote_faults_are_what_a_walk_finds(rows):
     )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(-5, 100), min_size=1, max_size=60))
 def test_percentiles_are_observed_values(taken):
     found = latency_of(np.zeros(len(taken), np.int64), array(taken))
@@ -108,6 +111,7 @@ def by_pandas(prices):
     return found
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32), st.integers(0, 130))
 def test_outliers_are_those_of_the_definition(seed, n):
     random = np.random.default_rng(seed)
@@ -204,6 +208,7 @@ def test_a_half_day_of_a_stock_expects_half_a_day_of_minutes(ingestion, goog):
     assert found["outside_session"] == 227 - inside.sum()
     assert answer.json["latency_event_to_store"]["p50_ms"] is None
     assert answer.json["duplicates"]["count"] is None
+    assert answer.json["as_of"] == str(np.datetime64(int(raw["ts_event"].max()) + MINUTE, "ns"))[:19] + "Z"
 
 
 def test_a_day_of_real_trades_counted_by_pandas(ingestion, real_data):
@@ -278,6 +283,7 @@ def test_the_samples_of_a_session_end_at_its_close(ingestion):
     body = dbn_file(Schema.CBBO_1M, [quote(t, 1.0, 1.1) for t in at], symbols=symbols, dataset="OPRA.PILLAR")
     ingestion.imported(body)
     found = schema_of(ingestion.get("/quality/TSTS240315C00100000?date=2024-03-04"), "cbbo-1m")
+    assert ingestion.get("/quality/TSTS240315C00100000?date=2024-03-04").json["as_of"] == "2024-03-04T21:01:00Z"
     # the sample at the open is of the minute before it, and that at the close of the session's last
     assert (found["records"], found["outside_session"], found["completeness"]["present_minutes"]) == (4, 2, 2)
 

@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ots_ingestion.rates import public_from, tenor_days
@@ -139,6 +139,7 @@ def test_a_curve_of_today_is_known_when_it_is_stated():
     )
 
 
+@settings(deadline=None)
 @given(
     days=st.lists(st.integers(1, 4000), min_size=1, max_size=8, unique=True),
     data=st.data(),

@@ -33,10 +33,11 @@ from ots_ingestion.quality import (
 from ots_market.prices import UNDEFINED
 from ots_market.timeframes import MINUTE_NS
 
-# of one schema; two million quotes are read and counted in about five seconds on a slow core
-MAX_RECORDS = 2_000_000
+# of one schema; see docs/DATA_QUALITY.md for how long so many take
+MAX_RECORDS = 1_000_000
 _GROUP_RECORDS = 250_000
 _STATEMENT_TIMEOUT = "20s"
+_WORK_MEMORY = "64MB"
 _SHOWN_GAPS = 100
 
 SAMPLED = frozenset({"cbbo-1s", "cbbo-1m", "bbo-1s", "bbo-1m"})
@@ -47,19 +48,21 @@ _SAMPLED_IDS = sorted(SCHEMA_IDS[name] for name in SAMPLED)
 # a sample is of the interval before its time: the one at 14:31:00 is of the minute 14:30
 _COUNT = """
     SELECT instrument_id, schema_id, sum(n)::bigint, coalesce(sum(n) FILTER (WHERE inside), 0)::bigint,
-        count(DISTINCT minute) FILTER (WHERE inside)
+        count(DISTINCT minute) FILTER (WHERE inside), (extract(epoch FROM max(known)) * 1000000)::bigint * 1000
     FROM (
-        SELECT instrument_id, schema_id, date_trunc('minute', at) AS minute,
-            at >= %(opens)s AND at < %(closes)s AS inside, count(*) AS n
+        SELECT instrument_id, schema_id, date_bin('1 minute', at, 'epoch') AS minute,
+            at >= %(opens)s AND at < %(closes)s AS inside, count(*) AS n, max(known) AS known
         FROM ({rows}) AS r GROUP BY 1, 2, 3, 4
     ) AS minutes GROUP BY 1, 2
 """
 _WINDOW = "instrument_id = ANY(%(ids)s) AND ts >= %(start)s AND ts < %(end)s"
 _ROWS = {
-    "trades": f"SELECT instrument_id, {SCHEMA_IDS['trades']} AS schema_id, ts AS at FROM trades WHERE {_WINDOW}",
+    "trades": f"SELECT instrument_id, {SCHEMA_IDS['trades']} AS schema_id, ts AS at, ts AS known"
+    f" FROM trades WHERE {_WINDOW}",
     "quotes": "SELECT instrument_id, schema_id, CASE WHEN schema_id = ANY(%(sampled)s)"
-    f" THEN ts - interval '1 microsecond' ELSE ts END AS at FROM quotes WHERE {_WINDOW}",
-    "bars_1m": f"SELECT DISTINCT instrument_id, {SCHEMA_IDS['ohlcv-1m']} AS schema_id, ts AS at FROM bars_1m"
+    f" THEN ts - interval '1 microsecond' ELSE ts END AS at, ts AS known FROM quotes WHERE {_WINDOW}",
+    "bars_1m": f"SELECT DISTINCT instrument_id, {SCHEMA_IDS['ohlcv-1m']} AS schema_id, ts AS at,"
+    " ts + interval '1 minute' AS known FROM bars_1m"
     f" WHERE {_WINDOW} AND origin = 'v'",
 }
 _TRADES = (
@@ -125,6 +128,8 @@ class Report:
     schemas: list[SchemaQuality]
     duplicates: Duplicates
     gaps: GapsOfDay
+    # the newest of all that was counted (a bar counts from its end), ns; None when nothing was
+    as_of_ns: int | None
 
 
 @dataclass
@@ -132,18 +137,23 @@ class _Counted:
     records: int = 0
     inside: int = 0
     minutes: int = 0
+    newest_ns: int = 0
     by_instrument: dict[int, int] | None = None
 
 
 def report(connection: Connection, scope: Scope) -> Report:
     """The report. Raises psycopg2.errors.QueryCanceled when one query takes longer than its time."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT set_config('statement_timeout', %s, true)", (_STATEMENT_TIMEOUT,))
+        cursor.execute(
+            "SELECT set_config('statement_timeout', %s, true), set_config('work_mem', %s, true)",
+            (_STATEMENT_TIMEOUT, _WORK_MEMORY),
+        )
     counted = _count(connection, scope)
     return Report(
         schemas=[_schema_quality(connection, scope, schema, counted[schema]) for schema in sorted(counted)],
         duplicates=_duplicates(connection, scope),
         gaps=_gaps(connection, scope),
+        as_of_ns=max((one.newest_ns for one in counted.values()), default=None),
     )
 
 
@@ -158,11 +168,12 @@ def _count(connection: Connection, scope: Scope) -> dict[str, _Counted]:
     for rows in _ROWS.values():
         with connection.cursor() as cursor:
             cursor.execute(_COUNT.format(rows=rows), arguments)
-            for instrument, schema_id, records, inside, minutes in cursor.fetchall():
+            for instrument, schema_id, records, inside, minutes, newest in cursor.fetchall():
                 mine = found.setdefault(_SCHEMA_NAMES[schema_id], _Counted(by_instrument={}))
                 mine.records += records
                 mine.inside += inside
                 mine.minutes += minutes
+                mine.newest_ns = max(mine.newest_ns, newest)
                 if mine.by_instrument is not None:
                     mine.by_instrument[instrument] = records
     return found
@@ -226,6 +237,11 @@ def _read(
         return copy_out(connection, cursor.mogrify(query, arguments).decode(), columns)
 
 
+def _in_order(rows: NDArray[Any]) -> NDArray[Any]:
+    """In order of time; numpy sorts in memory what PostgreSQL would sort on disk."""
+    return rows[np.lexsort((rows["sequence"], rows["ts_ns"], rows["ts"]))]
+
+
 def _inside(scope: Scope, times_ns: NDArray[np.int64], *, sampled: bool) -> NDArray[np.bool_]:
     at = times_ns - 1 if sampled else times_ns
     return (at >= scope.session.opens_ns) & (at < scope.session.closes_ns)
@@ -237,8 +253,8 @@ def _trades(
     orders, froms, tos, outliers = [], [], [], []
     names = ", ".join(name for name, _ in _TRADES)
     for group in _grouped(by_instrument):
-        query = f"SELECT {names} FROM trades WHERE {_WINDOW} ORDER BY ts, ts_ns, sequence, digest, ord"
-        rows = _read(connection, query, _TRADES, _window(scope, group))
+        query = f"SELECT {names} FROM trades WHERE {_WINDOW}"
+        rows = _in_order(_read(connection, query, _TRADES, _window(scope, group)))
         event_ns = rows["ts"] * 1000 + rows["ts_ns"]
         rows, event_ns = _only(rows, event_ns, _inside(scope, event_ns, sampled=False))
         orders.append(
@@ -262,11 +278,11 @@ def _quotes(
     query = (
         f"SELECT instrument_id, ts, ts_ns, sequence, coalesce(bid, {UNDEFINED}), coalesce(ask, {UNDEFINED}),"
         " coalesce(bid_size, -1), coalesce(ask_size, -1), publisher_id, recv_at_ns"
-        f" FROM quotes WHERE {_WINDOW} AND schema_id = %(schema_id)s ORDER BY ts, ts_ns, sequence, digest, ord"
+        f" FROM quotes WHERE {_WINDOW} AND schema_id = %(schema_id)s"
     )
     for group in _grouped(by_instrument):
         arguments = {**_window(scope, group), "schema_id": SCHEMA_IDS[schema]}
-        rows = _read(connection, query, _QUOTES, arguments)
+        rows = _in_order(_read(connection, query, _QUOTES, arguments))
         own_ns = rows["ts"] * 1000 + rows["ts_ns"]
         rows, own_ns = _only(rows, own_ns, _inside(scope, own_ns, sampled=sampled))
         faults.append(

@@ -164,6 +164,7 @@ class QualityModel(BaseModel):
     asset: Literal["symbol", "options"]
     dataset: str
     source: str
+    as_of: str | None = Field(description="the newest record that was counted; a bar counts from its end")
     contracts: int | None = Field(description="contracts that had not expired; null for a single symbol")
     session: SessionModel
     schemas: list[SchemaModel]
@@ -206,6 +207,7 @@ def blueprint(settings: IngestionSettings, database: Database) -> APIBlueprint:
             "asset": "options" if options else "symbol",
             "dataset": found.dataset,
             "source": settings.market_source,
+            "as_of": None if figures.as_of_ns is None else rfc3339(figures.as_of_ns),
             "contracts": len(found.instruments) if options else None,
             "session": _shape_session(sessions, found),
             **_shape(figures),
