@@ -58,7 +58,7 @@ class Place:
 
     def gaps(self):
         return self.market.database.rows(
-            "SELECT evidence, closed_by, starts_ns, ends_ns, found FROM gaps WHERE dataset = 'EQUS.MINI' ORDER BY gap_id"
+            "SELECT evidence, closed_by, starts_ns, ends_ns, found FROM gaps ORDER BY gap_id"
         )
 
     def all_closed(self):
@@ -68,7 +68,7 @@ class Place:
 
 @pytest.fixture
 def place(market, redis_server, tmp_path, request):
-    """Keyword arguments by ``@pytest.mark.parametrize("place", [{...}], indirect=True)``; ``collector``: environment."""
+    """``@pytest.mark.parametrize("place", [{...}], indirect=True)``: the simulator's settings, and more."""
     asked = dict(getattr(request, "param", {}))
     environment = {"heartbeat_s": 5, "stable_after_s": 0.5, **asked.pop("collector", {})}
     symbol = asked.pop("symbol", "S" + "".join(random.choices("ABCDEFGHIJKLMNOPQRSTUVWXYZ", k=9)))
@@ -84,6 +84,7 @@ def place(market, redis_server, tmp_path, request):
             yield Place(simulator, service, collector, market, symbol)
 
 
+@pytest.mark.parametrize("place", [{}, {"collector": {"live_part_bytes": 20_000}}], indirect=True)
 def test_killed_again_and_again(place):
     place.start()
     for part in range(1, 6):

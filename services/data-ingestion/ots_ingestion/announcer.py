@@ -15,6 +15,7 @@ import structlog
 
 from ots_common.cache_keys import cache_key
 from ots_common.database import Database
+from ots_common.problems import Problem
 from ots_common.times import rfc3339, to_datetime
 from ots_ingestion.publisher import LatestPublisher
 from ots_market.prices import dollars
@@ -57,19 +58,22 @@ class Announcer:
         self._stop.set()
         self._thread.join(3.0)
 
-    def committed(self, dataset: str, touched: set[int], newest_ns: int) -> None:
-        """A batch is committed; quick, and never raises."""
+    def committed(self, dataset: str, touched: set[int], bars: set[int], newest_ns: int) -> None:
+        """A batch is committed; ``bars`` as in :class:`~ots_ingestion.batch_store.Outcome`. Quick, and never raises."""
         with self._lock:
             self._touched |= touched
-            self._minutes[dataset][newest_ns // MINUTE_NS] |= touched
+            for bar in bars:
+                self._minutes[dataset][bar >> 32].add(bar & 0xFFFFFFFF)
             self._newest[dataset] = max(self._newest.get(dataset, 0), newest_ns)
 
     def _run(self) -> None:
         while not self._stop.wait(_EVERY_S):
             try:
                 self._announce()
-            except (psycopg2.Error, redis.RedisError) as error:
+            except (psycopg2.Error, redis.RedisError, Problem) as error:
                 log.info("not_announced", error=str(error).strip())
+                self._publisher.behind = True
+                self._stop.wait(1.0)
             except Exception:
                 log.exception("announcer_failed")
 
@@ -84,7 +88,7 @@ class Announcer:
             self._announce_bars(dataset, minute, instruments)
 
     def _take_closed(self) -> list[tuple[str, int, set[int]]]:
-        """The minutes that are over in the feed's own time. A batch may have touched the minute before its newest."""
+        """The minutes that are over in the feed's own time; a late trade makes its minute's bar anew, and tells it."""
         found = []
         for dataset, minutes in self._minutes.items():
             now = self._newest[dataset] // MINUTE_NS

@@ -21,6 +21,7 @@ from ots_ingestion.layouts import CONTROL_RTYPES, Rows, to_rows
 from ots_ingestion.runs import Tally
 from ots_ingestion.store import store
 from ots_ingestion.symbology import Symbology
+from ots_market.timeframes import MINUTE_NS
 
 SYMBOL_MAPPING = 22
 
@@ -30,13 +31,16 @@ Groups = Mapping[int, NDArray[Any]]
 @dataclass
 class Outcome:
     """What became of a batch. ``newest``: schema -> the newest index time (ns) among its records that are rows;
-    ``stored``: schema -> rows stored for the first time; ``index_ns``: the index times of all rows."""
+    ``stored``: schema -> rows stored for the first time; ``index_ns``: the index times of all rows; ``bars``: which
+    minute bars the rows belong to, as ``minute since 1970 << 32 | instrument``.
+    """
 
     tally: Tally = field(default_factory=Tally)
     touched: set[int] = field(default_factory=set)
     newest: dict[str, int] = field(default_factory=dict)
     stored: dict[str, int] = field(default_factory=dict)
     index_ns: list[NDArray[np.int64]] = field(default_factory=list)
+    bars: set[int] = field(default_factory=set)
 
 
 class BatchStore:
@@ -105,6 +109,8 @@ class BatchStore:
             tally.first_ns = min(int(rows.own_ns.min()), tally.first_ns or 2**63)
             tally.last_ns = max(int(rows.own_ns.max()), tally.last_ns or 0)
         outcome.touched.update(np.unique(instruments).tolist())
+        if rows.table in ("trades", "bars_1m"):
+            outcome.bars.update(np.unique(rows.own_ns // MINUTE_NS << 32 | instruments).tolist())
 
     def _rows(self, groups: Groups, tally: Tally) -> list[tuple[Rows, NDArray[Any]]]:
         """The rows of a batch with the records they come from, definitions first; the rest is tallied."""

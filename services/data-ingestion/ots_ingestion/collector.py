@@ -6,6 +6,7 @@ is collected by the one that has its lease, and another takes over when that one
 
 from __future__ import annotations
 
+import logging
 import select
 import signal
 import threading
@@ -31,11 +32,13 @@ from ots_ingestion.collection import (
 )
 from ots_ingestion.settings import IngestionSettings
 from ots_ingestion.supervisor import Supervisor
+from ots_ingestion.vendor import VendorError, VendorUnavailable
 
 log = structlog.get_logger(__name__)
 
 _POLL_S = 1.0
 _RETRY_S = 0.5
+_VENDOR_RETRY_S = 5.0
 # what a container gives a process to end in is ten seconds
 _END_S = 8.0
 
@@ -70,6 +73,9 @@ class Collector:
                 except psycopg2.Error as error:
                     log.warning("database_unavailable", error=str(error).strip())
                     self._stop.wait(_RETRY_S)
+                except VendorError as error:
+                    log.warning("default_collection_waits", error=str(error))
+                    self._stop.wait(_VENDOR_RETRY_S)
         finally:
             self._end()
 
@@ -88,7 +94,7 @@ class Collector:
         with connection, connection.cursor() as cursor:
             found = collections(cursor)
         if not found and not self._asked_before:
-            self._ask_for_the_default(connection)
+            self._ask_for_the_default(connection)  # raises when the vendor's schemas are not known yet
             with connection, connection.cursor() as cursor:
                 found = collections(cursor)
         self._asked_before = True
@@ -111,6 +117,8 @@ class Collector:
         ):
             offered = schema_lists.offered(self._database, settings, dataset)
             taken = tuple(schema for schema in schemas if schema in offered.schemas)
+            if not taken:
+                raise offered.problem or VendorUnavailable(f"{dataset} has none of {', '.join(schemas)}")
             asked = Collection(dataset, True, stype_in, symbols, taken, requested_by="first start")
             with connection, connection.cursor() as cursor:
                 want(cursor, asked)
@@ -137,6 +145,8 @@ class Collector:
 
 def main(settings: IngestionSettings) -> int:
     """Run a collector until SIGTERM or SIGINT."""
+    # it logs a line for each of ten thousand options; what matters of it is in the states logged here
+    logging.getLogger("databento").setLevel("WARNING")
     collector = Collector(settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: collector.stop())

@@ -196,3 +196,5 @@ class LiveSession:
         self._loop.call_soon_threadsafe(self._end_loop)
         self._thread.join(2.0)
         self.stream.close()
+        if not self._thread.is_alive():
+            self._loop.close()

@@ -36,6 +36,7 @@ log = structlog.get_logger(__name__)
 
 _RECORD_BYTES = 80  # a quote; how many bytes so many records are, about
 _MAX_BACKOFF_S = 5.0
+_ACK_LATE_NS = 5_000_000_000
 _TRANSIENT = (
     psycopg2.errors.DiskFull,
     psycopg2.errors.DeadlockDetected,
@@ -44,8 +45,8 @@ _TRANSIENT = (
     psycopg2.errors.QueryCanceled,
 )
 
-# (dataset, instruments touched, newest index time) after each commit
-AfterCommit = Callable[[str, set[int], int], None]
+# (dataset, instruments touched, their minute bars as in Outcome.bars, newest index time) after each commit
+AfterCommit = Callable[[str, set[int], set[int], int], None]
 
 
 class CursorMovedError(Exception):
@@ -113,13 +114,22 @@ class Storer:
         # schema -> where a replay must begin (ns), as committed; None: nothing was ever stored
         self.resume: dict[str, int | None] = {}
         self.cursor = Cursor()
-        # as it was when this storer began
+        # the feed's clock less ours
         self.clock_offset_ns = 0
         self._thread = threading.Thread(target=self._run, name=f"store-{dataset}", daemon=True)
 
     def start(self) -> None:
         """Begin."""
         self._thread.start()
+
+    def drain(self, timeout_s: float) -> bool:
+        """Wait until all that is in the spool is stored; False when the time was too short for it."""
+        deadline = time.monotonic() + timeout_s
+        while not self.cursor.ended or any(n > self.cursor.connection for n in self._spool.connections()):
+            if self.error is not None or time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+        return True
 
     def stop(self, timeout_s: float) -> None:
         """End after the transaction in hand."""
@@ -245,6 +255,10 @@ class Storer:
             if ending.evidence is not None:
                 for schema in reading.opening.schemas:
                     self._open_gap(database, schema, None, ending.evidence, ending.detail)
+            else:
+                # what is missing is known now, and may be repaired; should collection go on, replay closes it
+                for gap in self._pending(database):
+                    gaps.end_gap(database, gap, ending.ended_ns + self.clock_offset_ns)
         self.cursor = moved
         self._spool.remove_connection(cursor.connection)
         return None
@@ -259,7 +273,11 @@ class Storer:
             # killed while it was written: the connection was never made
             self._spool.remove_connection(following[0])
             return None
-        self._move(connection, Cursor(opening.connection, 1, 0, ended=False, stopped=self.cursor.stopped))
+        moved = Cursor(opening.connection, 1, 0, ended=False, stopped=self.cursor.stopped)
+        with connection, connection.cursor() as database:
+            self._set_cursor(connection, moved)
+            self._leave_to_repair(database, opening)
+        self.cursor = moved
         return self._open(self.cursor)
 
     def _open(self, cursor: Cursor) -> _Reading | None:
@@ -354,19 +372,21 @@ class Storer:
         self._committed(reading, outcomes, began)
 
     def _committed(self, reading: _Reading, outcomes: list[Outcome], began: float) -> None:
-        now = time.time_ns()
+        now = time.time_ns() + self.clock_offset_ns
         touched: set[int] = set()
+        bars: set[int] = set()
         newest = 0
         for outcome in outcomes:
             metrics.count_batch(self._dataset, outcome.tally)
             touched |= outcome.touched
+            bars |= outcome.bars
             newest = max([newest, *outcome.newest.values()])
             for index_ns in outcome.index_ns:
                 metrics.LIVE_LAG.observe(self._dataset, index_ns, now)
         metrics.LIVE_BATCH_SECONDS.labels(self._dataset).set(time.monotonic() - began)
         if newest:
             reading.symbology.forget_before(newest // DAY_NS - 2)
-            self._after_commit(self._dataset, touched, newest)
+            self._after_commit(self._dataset, touched, bars, newest)
 
     def _pieces(
         self, reading: _Reading, buffer: NDArray[np.uint8], offsets: NDArray[np.int64]
@@ -485,11 +505,12 @@ class Storer:
                     if empty:
                         gaps.close_gap(database, gap, closed_by="session", found=0)
                 database.execute("DELETE FROM collection_pending_gaps WHERE gap_id = ANY(%s)", (found,))
-            resume[schema] = boundary
+            # the feed takes its time to acknowledge what it already sends
+            resume[schema] = boundary if start is not None else max(boundary - _ACK_LATE_NS, left_at or 0)
             database.execute(
                 "INSERT INTO collection_schemas (dataset, schema, resume_ns) VALUES (%s, %s, %s)"
                 " ON CONFLICT (dataset, schema) DO UPDATE SET resume_ns = excluded.resume_ns, replayed = 0",
-                (self._dataset, schema, boundary),
+                (self._dataset, schema, resume[schema]),
             )
         reading.unsettled.clear()
 
@@ -552,10 +573,20 @@ class Storer:
             metrics.LIVE_GAPS.labels(self._dataset, "any", "closed").inc()
         database.execute("DELETE FROM collection_pending_gaps WHERE gap_id = ANY(%s)", (pending,))
 
-    def _pending(self, database: psycopg2.extensions.cursor, schema: str) -> list[int]:
+    def _leave_to_repair(self, database: psycopg2.extensions.cursor, opening: Opening) -> None:
+        """No replay will come of a schema that is not subscribed any more: its gaps are over, and stay open."""
         database.execute(
-            "SELECT gap_id FROM collection_pending_gaps WHERE dataset = %s AND schema = %s ORDER BY gap_id",
-            (self._dataset, schema),
+            "DELETE FROM collection_pending_gaps WHERE dataset = %s AND schema <> ALL(%s) RETURNING gap_id",
+            (self._dataset, list(opening.schemas)),
+        )
+        for row in database.fetchall():
+            gaps.end_gap(database, int(row[0]), opening.opened_ns + self.clock_offset_ns)
+
+    def _pending(self, database: psycopg2.extensions.cursor, schema: str | None = None) -> list[int]:
+        database.execute(
+            "SELECT gap_id FROM collection_pending_gaps WHERE dataset = %(dataset)s"
+            " AND (%(schema)s::text IS NULL OR schema = %(schema)s) ORDER BY gap_id",
+            {"dataset": self._dataset, "schema": schema},
         )
         return [int(row[0]) for row in database.fetchall()]
 

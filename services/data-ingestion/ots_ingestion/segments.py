@@ -312,7 +312,7 @@ class SpoolStream:
         return size
 
     def close(self) -> None:
-        """Write and sync what is in hand, and end."""
+        """Write and sync what is in hand, and end; again: nothing."""
         self._stop.set()
         self._thread.join()
 

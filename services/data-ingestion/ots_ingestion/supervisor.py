@@ -21,7 +21,7 @@ from ots_ingestion.collection import Collection
 from ots_ingestion.lease import Lease
 from ots_ingestion.live_session import ACK, REPLAY_COMPLETED, ConnectError, LiveSession
 from ots_ingestion.live_store import AfterCommit, Batching, Storer
-from ots_ingestion.segments import Ending, Limits, Spool, SpoolBusyError, SpoolStream, has_room
+from ots_ingestion.segments import NO_ROOM, Ending, Limits, Spool, SpoolBusyError, SpoolStream, has_room
 from ots_ingestion.settings import IngestionSettings
 from ots_ingestion.verdicts import Verdict
 from ots_market.sessions import sessions_of
@@ -32,6 +32,7 @@ _TICK_S = 0.05
 _IDLE_S = 0.2
 _REPORT_S = 1.0
 _STOREKEEPING_S = 5.0
+_DRAIN_S = 2.0
 # how much later than a heartbeat was due its absence means that the connection is dead
 _SILENCE_MARGIN_S = 5.0
 # a feed whose clock differs by more is not on our time (a tape)
@@ -43,6 +44,7 @@ _ROOM_HINT = "make room, or raise LIVE_SPOOL_MAX_BYTES; it goes on by itself"
 _STEADY = frozenset({"trades", "tbbo", "tcbbo", "mbp-1", "cmbp-1", "bbo-1s", "cbbo-1s"})
 _BY_THE_MINUTE = frozenset({"bbo-1m", "cbbo-1m", "ohlcv-1m"})
 _LEAST_MINUTE_S = 150.0
+_FIRST_MINUTES_NS = 120_000_000_000
 # delivered once a day: whoever comes later wants them from the day's beginning
 _DAILY = frozenset({"definition", "statistics"})
 STATES = (
@@ -156,6 +158,8 @@ class Supervisor:
                 self._show("backing_off", "an error in the collector; the log has it")
                 self._stop.wait(1.0)
         if self._storer is not None:
+            # what is left in the spool after that is stored by the next collector
+            self._storer.drain(_DRAIN_S)
             self._storer.stop(_STOREKEEPING_S)
         self._show("waiting", "the collector was stopped", force=True)
         self._spool.release()
@@ -230,25 +234,36 @@ class Supervisor:
         try:
             opening = self._spool.begin(wanted.schemas, starts, self._storer.cursor.connection)
         except OSError as error:
-            self._back_off(Verdict("disk_full", "disk-full", str(error), state="disk_full", least_wait_s=1.0))
+            state = "disk_full" if error.errno in NO_ROOM else "backing_off"
+            self._back_off(Verdict("no_spool", None, f"the spool cannot be written: {error}", state, least_wait_s=1.0))
             return
         self._without_replay = False
         stream = SpoolStream(self._spool, opening, self._limits())
         self._report.connections += 1
         self._report.of_session = 0
         self._show("connecting", None)
-        session = LiveSession(self._settings, self.dataset, stream)
         try:
-            verdict = self._watch(session, wanted, starts)
+            verdict = self._hold(wanted, starts, stream)
+        except Exception as error:
+            # a fault of ours; the connection has ended all the same, and its end must be known
+            log.exception("connection_failed", dataset=self.dataset)
+            verdict = verdicts.disconnected(f"{type(error).__name__}: {error}")
         finally:
-            session.close()
+            stream.close()
         if stream.failure == "disk-full":
             verdict = self._disk_full()
-        self._count_received(session)
         self._spool.end(opening.connection, Ending(verdict.evidence, verdict.reason, time.time_ns()))
         metrics.LIVE_CONNECTIONS.labels(self.dataset, verdict.end).inc()
         log.info("connection_ended", dataset=self.dataset, end=verdict.end, reason=verdict.reason)
         self._back_off(verdict)
+
+    def _hold(self, wanted: Collection, starts: dict[str, int | None], stream: SpoolStream) -> Verdict:
+        session = LiveSession(self._settings, self.dataset, stream)
+        try:
+            return self._watch(session, wanted, starts)
+        finally:
+            session.close()
+            self._count_received(session)
 
     def _start_of(self, schema: str, wanted: Collection) -> int | None:
         """From where to ask for replay: where storing stands, a little before it; None: from now."""
@@ -258,15 +273,34 @@ class Supervisor:
         settings = self._settings
         resume = self._storer.resume.get(schema)
         if resume is None:
-            if wanted.replay_from_ns is not None:
-                return wanted.replay_from_ns
-            if schema in _DAILY:
-                return 0
-            # the vendor was not there when it was first asked for: what came since is wanted too
-            return wanted.requested_ns if self._attempts and settings.market_source == "databento" else None
-        start = resume - int(settings.replay_overlap_s * 1e9)
+            start = self._first_start(schema, wanted)
+        else:
+            start = resume - int(settings.replay_overlap_s * 1e9)
+        if not start:
+            return start
         oldest = self._feed_now() - int(settings.replay_window_s * 1e9)
         return max(start, oldest, 1)
+
+    def _first_start(self, schema: str, wanted: Collection) -> int | None:
+        """From where to collect what never was; 0: from the beginning of what the feed can replay."""
+        if wanted.replay_from_ns is not None:
+            return wanted.replay_from_ns
+        if schema in _DAILY:
+            return 0
+        asked_ns = wanted.requested_ns + self._clock_offset_ns
+        if schema in _BY_THE_MINUTE:
+            # so that nobody waits a minute for a first quote
+            return asked_ns - _FIRST_MINUTES_NS
+        # after failures: the feed was not there when it was asked for, and what came since is wanted too
+        return asked_ns if self._attempts else None
+
+    def _of_another_time(self, wanted: Collection, starts: dict[str, int | None], feed_ns: int) -> bool:
+        """Whether our clock asked a feed whose clock is behind it (a tape) for what is its future."""
+        assert self._storer is not None  # noqa: S101
+        return wanted.replay_from_ns is None and any(
+            start is not None and start > feed_ns + _SAME_CLOCK_NS and self._storer.resume.get(schema) is None
+            for schema, start in starts.items()
+        )
 
     def _limits(self) -> Limits:
         settings = self._settings
@@ -300,6 +334,8 @@ class Supervisor:
                 if not control.error:
                     self._learn_clock(control.at_ns)
                     completed += control.code == REPLAY_COMPLETED
+                    if control.code == ACK and self._of_another_time(wanted, starts, control.at_ns):
+                        return Verdict("clock", None, "the feed's clock is not ours", state="connecting", counts=False)
                     if control.code == ACK and self._report.state == "subscribing":
                         self._show("replaying" if completed < replays else "streaming", note)
                     continue
@@ -414,6 +450,8 @@ class Supervisor:
     def _learn_clock(self, at_ns: int) -> None:
         offset = at_ns - time.time_ns()
         self._clock_offset_ns = offset if abs(offset) > _SAME_CLOCK_NS else 0
+        if self._storer is not None:
+            self._storer.clock_offset_ns = self._clock_offset_ns
 
     def _count_received(self, session: LiveSession) -> None:
         new = session.stream.received - self._report.of_session

@@ -23,6 +23,7 @@ from ots_ingestion.collection import (
 )
 from ots_ingestion.schemas_offered import SchemaNotOffered, choose
 from ots_ingestion.settings import IngestionSettings
+from ots_ingestion.vendor import BadRequest
 from ots_market.symbols import Symbol
 
 _TAG = Tag(name="collection", description="Live collection: what is wanted, and where it stands")
@@ -195,6 +196,8 @@ def blueprint(settings: IngestionSettings, database: Database) -> APIBlueprint:
         dataset: str, stype_in: str, symbols: Sequence[str], schemas: Sequence[str], pointer: str, body: StartModel
     ) -> Collection:
         offered = schema_lists.offered(database, settings, dataset)
+        if isinstance(offered.problem, BadRequest):
+            raise invalid(pointer, f"the vendor knows nothing of {dataset}: {offered.problem}", hint=_START)
         notes = []
         if offered.problem is not None:
             notes.append(f"the vendor did not say what {dataset} has ({offered.problem}); the collector will see")
