@@ -155,6 +155,23 @@ def test_an_error_that_is_not_fatal_does_not(simulator: RunningSimulator):
     one.close()
 
 
+def test_who_resumes_from_the_last_time_seen_misses_nothing(simulator: RunningSimulator):
+    simulator.fault("drop", after_records=150, times=2)
+    seen: list[bytes] = []
+    start = 0
+    for rest in (None, None, COUNT - 2 * 149):
+        one = Listener(simulator).subscribe("trades", start=start).start()
+        if rest is None:
+            one.until_closed()
+        else:
+            one.until_count(TradeMsg, rest)
+            one.close()
+        # what was seen at the last time comes again
+        seen += [bytes(record) for record in one.of(TradeMsg) if bytes(record) not in seen[-1:]]
+        start = one.of(TradeMsg)[-1].ts_recv
+    assert seen == TRADES
+
+
 def test_skipped_records_are_left_out_and_said(simulator: RunningSimulator):
     simulator.fault("skip", after_records=100, records=25)
     one = replayed(simulator)

@@ -88,7 +88,7 @@ class Control:
         if not self._knows_key(request):
             return _problem(401, "faults are armed with the simulator's key, as for the historical API")
         try:
-            fault = Fault.model_validate_json(await request.text())
+            fault = Fault.model_validate_json(await request.read())
         except ValidationError as error:
             return _problem(422, str(error))
         return web.json_response(_shown(self._faults.arm(fault)), status=201)

@@ -29,7 +29,9 @@ class Fault(BaseModel):
     at_ns: int | None = Field(None, ge=0, description="Fires at the first record of this index time or later.")
     times: int = Field(1, ge=0, description="How often it fires in all; 0: until it is deleted.")
     records: int = Field(1, ge=1, description="trickle, slow, skip: how many records are affected.")
-    seconds: float | None = Field(None, gt=0, description="mute: how long, in real time; null: until deleted.")
+    seconds: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="mute: how long, in real time; null: until deleted."
+    )
     heartbeats: bool = Field(False, description="mute: whether heartbeats go on.")
     bytes_per_s: int = Field(10_000, ge=1, description="slow: the speed.")
     code: int = Field(6, ge=1, le=8, description="error: Databento's error code.")

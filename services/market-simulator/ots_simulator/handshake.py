@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -48,7 +49,7 @@ def admit(fields: Mapping[str, str], challenge: str, source: Source, settings: S
     if fields.get("encoding", "dbn") != "dbn" or fields.get("compression", "none") not in ("none", "zstd"):
         raise RefusedError("Only encoding=dbn with compression=none or zstd.")
     heartbeat = fields.get("heartbeat_interval_s") or _HEARTBEAT_S
-    if not heartbeat.isdigit() or not int(heartbeat):
+    if re.fullmatch(r"[1-9][0-9]{0,8}", heartbeat) is None:
         raise RefusedError("Invalid heartbeat_interval_s.")
     return Greeting(
         dataset=dataset,

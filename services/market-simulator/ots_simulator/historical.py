@@ -87,7 +87,7 @@ class HistoricalApi:
             if not self.knows_key(request):
                 raise ApiError(401, "auth_authentication_failed", "Authentication failed.")
             handler = self._calls.get((request.method, call))
-            form = {k: str(v) for k, v in (await request.post() if request.method == "POST" else request.query).items()}
+            form = await _form(request)
             fault = self._faults.fire(form.get("dataset", ""), form.get("schema"), "http", call=call)
             if fault is not None:
                 metrics.FAULTS_FIRED.labels("http").inc()
@@ -262,6 +262,14 @@ class HistoricalApi:
                 "status": status,
             }
         )
+
+
+async def _form(request: web.Request) -> dict[str, str]:
+    try:
+        given = await request.post() if request.method == "POST" else request.query
+    except (UnicodeError, LookupError) as error:
+        raise ApiError(422, "request_invalid", f"The form cannot be read: {error}.") from None
+    return {name: str(value) for name, value in given.items()}
 
 
 def _until(chunks: Iterator[Records], fault: Fault | None) -> Iterator[Records]:

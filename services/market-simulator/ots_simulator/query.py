@@ -13,9 +13,12 @@ from ots_simulator.sources import ALL_SYMBOLS, Source
 from ots_simulator.wire import BAR_NS, DAY_NS, LAYOUTS
 
 _MAX_SYMBOLS = 2000
+_LAST_NS = 2**63 - 2 * DAY_NS
 STYPES_IN = ("raw_symbol", "parent", "instrument_id")
 # by the length of what was written: a date alone ends a day later, and so on
-_ZONED = re.compile(r"(?P<local>\d{4}-\d\d-\d\d([T ]\d\d(:\d\d(:\d\d(\.\d{1,9})?)?)?)?)(?P<zone>Z|[+-]\d\d:?\d\d)?")
+_ZONED = re.compile(
+    r"(?P<local>\d{4}-\d\d-\d\d([T ]\d\d(:\d\d(:\d\d(\.\d{1,9})?)?)?)?)(?P<zone>Z|[+-]\d\d:?\d\d)?", re.ASCII
+)
 _FORWARD_NS = {10: DAY_NS, 13: 3600 * 10**9, 16: 60 * 10**9, 19: 10**9}
 
 
@@ -105,7 +108,7 @@ def parse_symbols(form: Mapping[str, str]) -> tuple[tuple[str, ...], str]:
         raise ApiError(422, "symbology_too_many_symbols", f"{len(symbols)} symbols; at most {_MAX_SYMBOLS} a request.")
     if stype_in == "parent" and not all(re.fullmatch(r"[^.]+\.[A-Z]{2,6}", s) for s in symbols):
         raise ApiError(422, "symbology_invalid_symbol", "A parent symbol looks like AAPL.OPT.")
-    if stype_in == "instrument_id" and not all(s.isdigit() for s in symbols):
+    if stype_in == "instrument_id" and not all(re.fullmatch(r"[0-9]{1,10}", s) for s in symbols):
         raise ApiError(422, "symbology_invalid_symbol", "An instrument_id is a whole number.")
     return symbols, stype_in
 
@@ -119,8 +122,6 @@ def available(source: Source, dataset: str, settings: SimulatorSettings, now_ns:
 def parse_time(form: Mapping[str, str], name: str) -> tuple[int, int]:
     """A time in ns, and the end it implies by how precisely it was written. Raises :class:`ApiError`."""
     text = form.get(name, "").strip()
-    if re.fullmatch(r"\d{12,20}", text):
-        return int(text), int(text) + 1
     try:
         return parse_timestamp(text)
     except ValueError as error:
@@ -128,16 +129,26 @@ def parse_time(form: Mapping[str, str], name: str) -> tuple[int, int]:
 
 
 def parse_timestamp(text: str) -> tuple[int, int]:
-    """An ISO 8601 time, UTC unless it says otherwise, in ns, and the end it implies. Raises ValueError."""
+    """A time in ns, or ISO 8601 and then UTC unless it says otherwise, and the end it implies. Raises ValueError."""
+    if re.fullmatch(r"[0-9]{12,19}", text):
+        return _in_range(int(text)), int(text) + 1
     found = _ZONED.fullmatch(text)
     if found is None:
-        raise ValueError("not ISO 8601")
+        raise ValueError("neither ISO 8601 nor nanoseconds")
     written, zone = found["local"], found["zone"] or "Z"
+    # numpy takes years that nanoseconds do not reach, and wraps around
+    _in_range(int(np.datetime64(written, "s").astype(np.int64)) * 10**9)
     at = int(np.datetime64(written, "ns").astype(np.int64))
     if zone != "Z":
         hours, minutes = int(zone[1:3]), int(zone[-2:])
         at -= (-1 if zone[0] == "-" else 1) * (hours * 60 + minutes) * 60 * 10**9
     return at, at + _FORWARD_NS.get(len(written), 1)
+
+
+def _in_range(at_ns: int) -> int:
+    if not 0 <= at_ns < _LAST_NS:
+        raise ValueError("out of range")
+    return at_ns
 
 
 def parse_day(text: str, name: str) -> int:
@@ -154,6 +165,6 @@ def _limit(form: Mapping[str, str]) -> int | None:
     text = form.get("limit")
     if not text:
         return None
-    if not text.isdigit() or int(text) < 1:
+    if not re.fullmatch(r"[0-9]{1,18}", text) or not int(text):
         raise ApiError(422, "limit_invalid", f"`limit` must be a positive whole number, not {text!r}.")
     return int(text)

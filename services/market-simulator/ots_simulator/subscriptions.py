@@ -69,7 +69,7 @@ def identify(source: Source, dataset: str, asked: Subscription, first_day: int, 
         return source.resolve(dataset, [ALL_SYMBOLS], "raw_symbol", first_day, end_day)
     if asked.stype_in != "instrument_id":
         return source.resolve(dataset, symbols, asked.stype_in, first_day, end_day)
-    ids = {int(s) for s in symbols if s.isdigit()}
+    ids = {int(s) for s in symbols if s.isascii() and s.isdigit()}
     everything = source.resolve(dataset, [ALL_SYMBOLS], "raw_symbol", first_day, end_day)
     return [one for one in everything if one.vendor_id in ids]
 
