@@ -4,7 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg2
 import pytest
+from databento_dbn import Schema
 
+from dbn import dbn_file, trade
 from ots_common.database import connect
 from ots_ingestion import retention
 from ots_ingestion.retention import maintain, parse_period, read_retention, set_retention
@@ -59,6 +61,27 @@ def test_collected_days_go_and_imported_days_stay(market, connection):
     assert left(market, 1) == {1}
 
 
+def test_a_file_imported_today_keeps_its_old_day(ingestion, market, connection):
+    moment = days_ago(70)
+    at = int(moment.timestamp()) * 10**9
+    ingestion.imported(dbn_file(Schema.TRADES, [trade(at, 10)], day=moment.date(), symbols={"KEEPME": 1}))
+    put(connection, 6, days_ago(71), keep=False)
+    for table in ("trades", "bars_1m"):
+        set_retention(connection, table, timedelta(days=30))
+    maintain(connection)
+    with connection, connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM maintain_time_tables()")  # the same rules inside the database
+        assert cursor.fetchone() == (0,)
+        cursor.execute(
+            "SELECT (SELECT count(*) FROM trades JOIN instruments USING (instrument_id)"
+            " WHERE raw_symbol = 'KEEPME'),"
+            " (SELECT count(*) FROM bars_1m JOIN instruments USING (instrument_id)"
+            " WHERE raw_symbol = 'KEEPME')"
+        )
+        assert cursor.fetchone() == (1, 1)
+    assert left(market, 6) == set()
+
+
 def test_a_step_that_fails_takes_no_other_with_it(market, connection, monkeypatch):
     for instrument, days in ((11, 33), (12, 51), (13, 52)):
         put(connection, instrument, days_ago(days), keep=False)
@@ -103,6 +126,8 @@ def test_one_upkeep_at_a_time(market, connection):
     with other, other.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_lock(%s, 0)", (retention._UPKEEP_LOCK,))
     assert maintain(connection) == []
+    with other, other.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_unlock_all()")
     other.close()
     assert len(maintain(connection)) == 1
 

@@ -34,7 +34,7 @@ _TAG = Tag(name="quality", description="What the stored data are worth")
 _PARENT = ".OPT"
 _PERCENTILES = ("p50_ms", "p90_ms", "p99_ms", "max_ms")
 _NO_STORE_TIME = (
-    "rows carry no time of storage; ots_ingestion_* metrics of the collector have the lag of live collection"
+    "rows carry no time of storage; the collector counts that lag by dataset, in its metric ots_live_lag_seconds"
 )
 _NOT_BY_SYMBOL = "duplicates are counted by run and by collection, of all their symbols together"
 
