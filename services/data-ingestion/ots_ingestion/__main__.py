@@ -9,7 +9,7 @@ import psycopg2
 
 from ots_common import logs
 from ots_common.database import connect
-from ots_ingestion import collector, commands, retention, worker
+from ots_ingestion import backfiller, collector, commands, retention, worker
 from ots_ingestion.settings import IngestionSettings
 
 
@@ -19,6 +19,7 @@ def main() -> int:
     subcommands = parser.add_subparsers(dest="command", required=True)
     subcommands.add_parser("worker", help="store what the spool holds, until stopped")
     subcommands.add_parser("collector", help="collect live what is wanted, until stopped")
+    subcommands.add_parser("backfiller", help="download the history that is asked for, until stopped")
     subcommands.add_parser(
         "maintenance", help="one upkeep of the time tables: partitions ahead, retention, compression"
     )
@@ -30,6 +31,8 @@ def main() -> int:
         return worker.main(settings)
     if arguments.command == "collector":
         return collector.main(settings)
+    if arguments.command == "backfiller":
+        return backfiller.main(settings)
     if arguments.command in commands.NAMES:
         return commands.run(settings, arguments)
     try:

@@ -136,7 +136,7 @@ class Backfiller:
         """Ask for the history of a fresh database, as soon as the vendor and the database answer."""
         while not self._stopping.is_set():
             try:
-                asked = backfills.ask_first_history(self._database, self.vendor(), self._settings, time.time_ns())
+                asked = backfills.ask_first_history(self._database, self.vendor(), self._settings)
                 if asked:
                     log.info("first_history_asked", parts=len(asked.parts), records=asked.total.records)
                 return

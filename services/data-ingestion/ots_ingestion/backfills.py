@@ -6,6 +6,7 @@ with what it lacks, and what is done is not bought twice.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -32,7 +33,7 @@ from ots_market.timeframes import DAY_NS
 CHANNEL = "ots_backfills"
 MAX_PARTS = 50_000
 # sums of prices are compared, not prices
-ROUNDING_USD = 1e-4
+ROUNDING_USD = 1e-6
 _DAILY_BARS_DAYS = 730
 _FIRST_START_LOCK = 0x4F545458
 _FREE = float("inf")
@@ -63,7 +64,7 @@ class OverTheCap(TooCostly):
         super().__init__(f"it would cost about {usd:.4f} USD, and {allowed}: nothing was spent")
         self.asked = asked
         self.cap_usd = cap_usd
-        self.hint = f"allow it with max_cost_usd of at least {usd + 0.00005:.4f}, or ask for less"
+        self.hint = f"allow it with max_cost_usd of at least {math.ceil(usd * 1e4) / 1e4:.4f}, or ask for less"
 
 
 def ask(
@@ -84,7 +85,7 @@ def ask(
     return _ask(database, vendor, settings, found, user=user, cap=max_cost_usd, dry_run=dry_run)
 
 
-def ask_first_history(database: Database, vendor: Vendor, settings: IngestionSettings, now_ns: int) -> Asked | None:
+def ask_first_history(database: Database, vendor: Vendor, settings: IngestionSettings) -> Asked | None:
     """The history of a fresh database; None when it is not wanted, or anything was ever asked for.
 
     Daily bars of two years, minute bars, and of the options the definitions, the open interest and the quotes at each
@@ -93,8 +94,9 @@ def ask_first_history(database: Database, vendor: Vendor, settings: IngestionSet
     days = settings.backfill_on_first_start_days
     if not days or _ever_asked(database):
         return None
-    start = (now_ns // DAY_NS - days) * DAY_NS
-    long = min(start, (now_ns // DAY_NS - _DAILY_BARS_DAYS) * DAY_NS)
+    today = vendor.dataset_range(settings.equity_dataset)[1] // DAY_NS
+    start = (today - days) * DAY_NS
+    long = min(start, (today - _DAILY_BARS_DAYS) * DAY_NS)
     found = merged(
         part
         for schema, options, begin, minutes in (

@@ -54,6 +54,12 @@ class IngestionSettings(ServiceSettings):
     )
 
     # history
+    vendor_metadata_per_s: float = Field(
+        10.0, gt=0, description="Metadata calls a second of a process; Databento allows a key 20."
+    )
+    vendor_timeseries_per_s: float = Field(
+        50.0, gt=0, description="Downloads begun a second by a process; Databento allows a key 100."
+    )
     backfill_on_first_start_days: int = Field(
         0, ge=0, le=3660, description="Days of history to ask for when nobody ever asked for any; 0: none."
     )

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,9 +29,6 @@ from ots_ingestion.settings import IngestionSettings
 
 T = TypeVar("T")
 
-# half of what the vendor allows a key: the web service and the backfiller are processes that do not know each other
-_METADATA_PER_S = 10.0
-_TIMESERIES_PER_S = 50.0
 _MAX_TEXT = 500
 _PASSING_STATUS = (408, 425, 500, 502, 503, 504)
 _RECENT_S = 5.0
@@ -181,8 +179,11 @@ class Pace:
             time.sleep(turn - now)
 
 
-_METADATA = Pace(_METADATA_PER_S)
-_TIMESERIES = Pace(_TIMESERIES_PER_S)
+@lru_cache
+def _pace(what: str, per_s: float) -> Pace:
+    """One of this process, whoever asks. Half of what the vendor allows a key is the default: the web service and the
+    backfiller do not know of each other."""
+    return Pace(per_s)
 
 
 class Vendor:
@@ -198,6 +199,8 @@ class Vendor:
         url = settings.databento_historical_url
         self._client = databento.Historical(self._key, **({"gateway": url.rstrip("/")} if url else {}))
         self._patience = patience or Patience()
+        self._metadata = _pace("metadata", settings.vendor_metadata_per_s)
+        self._timeseries = _pace("timeseries", settings.vendor_timeseries_per_s)
         self._stopping = stopping or threading.Event()
         self._remembered: dict[tuple[str, str], tuple[float, Any]] = {}
 
@@ -220,20 +223,22 @@ class Vendor:
         """How many records answer it."""
         arguments = request.arguments()
         return int(
-            self._call("get_record_count", _METADATA, lambda: self._client.metadata.get_record_count(**arguments))
+            self._call("get_record_count", self._metadata, lambda: self._client.metadata.get_record_count(**arguments))
         )
 
     def billable_size(self, request: Request) -> int:
         """Its answer's size, bytes without compression."""
         arguments = request.arguments()
         return int(
-            self._call("get_billable_size", _METADATA, lambda: self._client.metadata.get_billable_size(**arguments))
+            self._call(
+                "get_billable_size", self._metadata, lambda: self._client.metadata.get_billable_size(**arguments)
+            )
         )
 
     def cost(self, request: Request) -> float:
         """What it costs, US dollars. Raises :class:`VendorUnavailable` when the answer is no price."""
         arguments = request.arguments()
-        usd = float(self._call("get_cost", _METADATA, lambda: self._client.metadata.get_cost(**arguments)))
+        usd = float(self._call("get_cost", self._metadata, lambda: self._client.metadata.get_cost(**arguments)))
         if not math.isfinite(usd) or usd < 0:
             raise VendorUnavailable(f"the vendor's price is no price: {usd}")
         return usd
@@ -246,7 +251,7 @@ class Vendor:
         first, end = _date(start_ns), _date(-(-end_ns // day_ns) * day_ns)
         found: Any = self._call(
             "symbology.resolve",
-            _METADATA,
+            self._metadata,
             lambda: self._client.symbology.resolve(
                 dataset=dataset,
                 symbols=list(symbols),
@@ -265,7 +270,7 @@ class Vendor:
         """
         arguments = request.arguments()
         try:
-            self._once("get_range", _TIMESERIES, lambda: self._client.timeseries.get_range(path=path, **arguments))
+            self._once("get_range", self._timeseries, lambda: self._client.timeseries.get_range(path=path, **arguments))
         except BadRequest as error:
             if path.exists():  # an answer came, and the client could not read it
                 raise TransferCut(f"the answer is no DBN file: {error}") from None
@@ -275,7 +280,7 @@ class Vendor:
         """What was answered a moment ago, or the answer now: one question to us is several to the vendor."""
         expires, answer = self._remembered.get((name, dataset), (0.0, None))
         if time.monotonic() >= expires:
-            answer = self._call(name, _METADATA, call)
+            answer = self._call(name, self._metadata, call)
             self._remembered[name, dataset] = time.monotonic() + _RECENT_S, answer
         return answer
 

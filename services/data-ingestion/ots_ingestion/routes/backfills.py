@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -325,12 +324,11 @@ def estimate_shape(asked: Asked) -> dict[str, Any]:
 
 
 def _too_costly(error: OverTheCap) -> Problem:
-    usd = error.asked.total.usd
     return Problem(
         422,
         error.kind,
         str(error),
-        hint=f'{error.hint}: "max_cost_usd": {math.ceil(usd * 100) / 100:.2f}',
+        hint=error.hint,
         extra={"max_cost_usd": error.cap_usd, "estimate": estimate_shape(error.asked)},
     )
 
