@@ -25,7 +25,7 @@ from ots_common.tokens import verify_internal_token
 from ots_gateway.access import Role
 from ots_gateway.authentication import BOUND_S
 from ots_gateway.passwords import hash_password
-from ots_gateway.sessions_of_users import Sessions
+from ots_gateway.sessions_of_users import Granted, Sessions
 from ots_gateway.signing_keys import KeySet
 from ots_gateway.user_tokens import TokenAuthority
 
@@ -136,6 +136,15 @@ class Gateway:
 
     def sessions(self) -> Sessions:
         return Sessions(self.database, SimpleNamespace(session_ttl_s=3600, refresh_token_ttl_s=3600))  # type: ignore[arg-type]
+
+    def grant(self, username: str) -> Granted:
+        """A session of a user with its refresh token."""
+        user_id, password_hash = self.database.rows(
+            "SELECT user_id::text, password_hash FROM users WHERE username = %s", (username,)
+        )[0]
+        granted = self.sessions().open(user_id, password_hash, None, "tests")
+        assert granted is not None
+        return granted
 
     def person(self, username: str = "somebody", role: Role = Role.ADMIN, password: str | None = None) -> Person:
         """A new session of a user, who is made when missing and without a password that anybody knows."""

@@ -95,6 +95,25 @@ def test_a_password_change_asks_the_old_one_and_ends_other_sessions(gateway):
     assert login(gateway, username="changer", password=PASSWORD + "!").status_code == 200
 
 
+def test_a_sign_in_that_a_password_change_overtakes_opens_nothing(gateway):
+    """Its password was right when it was looked at, and is not when the session would begin."""
+    person = gateway.person("overtaken", Role.VIEWER, PASSWORD)
+    assert gateway.sessions().open(person.user_id, "the hash of before", None, "tests") is None
+
+
+def test_a_password_change_ends_keys_where_asked(gateway):
+    person = gateway.person("key-holder", Role.TRADER, PASSWORD)
+    headers = bearer(gateway.token_of(person))
+    keys = [gateway.ask("POST", "/api/v1/keys", headers=headers, json={"name": n}).json()["key"] for n in "ab"]
+    body = {"current_password": PASSWORD, "new_password": PASSWORD + "!"}
+    assert gateway.ask("POST", "/api/v1/auth/password", headers=headers, json=body).status_code == 204
+    assert all(gateway.works(key) for key in keys)
+    body = {"current_password": PASSWORD + "!", "new_password": PASSWORD, "revoke_keys": True}
+    assert gateway.ask("POST", "/api/v1/auth/password", headers=headers, json=body).status_code == 204
+    assert gateway.until_refused(keys[0])
+    assert gateway.until_refused(keys[1])
+
+
 @pytest.mark.parametrize("new", ["short", "x" * 11, "x" * 40, "x" * 1025, "the-username-itself", "THE-username-itself"])
 def test_what_is_no_password(gateway, new):
     person = gateway.person("the-username-itself", Role.VIEWER, PASSWORD)

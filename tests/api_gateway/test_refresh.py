@@ -65,8 +65,8 @@ def test_a_session_ends_however_often_it_is_refreshed(gateway, tokens):
 
 
 def test_a_token_outlives_its_session_by_nothing(gateway):
-    person = gateway.person("short-session", Role.VIEWER)
-    granted = gateway.sessions().open(person.user_id, None, "tests")
+    gateway.person("short-session", Role.VIEWER)
+    granted = gateway.grant("short-session")
     gateway.database.execute(
         "UPDATE sessions SET expires_at = now() + interval '90 s' WHERE session_id = %s", (granted.session.session_id,)
     )

@@ -9,7 +9,7 @@ from ots_common.problems import Problem
 from ots_gateway import authentication
 from ots_gateway.access import Role
 from ots_gateway.api_keys import ApiKeys
-from ots_gateway.authentication import BOUND_S, Authenticator, InvalidTokenError
+from ots_gateway.authentication import BOUND_S, Authenticator, InvalidTokenError, Watch
 from ots_gateway.sessions_of_users import Ended
 
 MANY = 16
@@ -64,7 +64,8 @@ def test_the_others_stay_in(gateway):
 @pytest.fixture
 def authenticator(gateway):
     """One without its thread: the test says when it looks."""
-    made = Authenticator(gateway.authority, gateway.keys, gateway.sessions(), ApiKeys(gateway.database))
+    sessions, keys = gateway.sessions(), ApiKeys(gateway.database)
+    made = Authenticator(gateway.authority, gateway.keys, sessions, keys, Watch(gateway.database, sessions, keys))
     made._start = lambda: None
     yield made
     made.close()

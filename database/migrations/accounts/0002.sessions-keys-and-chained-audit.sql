@@ -137,11 +137,13 @@ CREATE FUNCTION audit.append(
     request_id text, user_id uuid, username text, role text, credential text, address text, method text, path text,
     status integer, event text, detail text
 ) RETURNS TABLE (entry_id bigint, hash bytea)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
     last record;
     entry audit.entries;
 BEGIN
+    -- a gateway that is cut off before its commit must not keep all others from writing
+    PERFORM set_config('idle_in_transaction_session_timeout', '5s', true);
     -- one writer at a time, until its commit: the next one must see this row
     PERFORM pg_advisory_xact_lock(x'4F5453415544'::bigint);
     SELECT e.entry_id, e.hash INTO last FROM audit.entries e ORDER BY e.entry_id DESC LIMIT 1;

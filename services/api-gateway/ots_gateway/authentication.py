@@ -52,32 +52,44 @@ class _Remembered:
     until: float
 
 
+@dataclass(frozen=True)
+class Watch:
+    """What looks after the remembered, over connections of its own."""
+
+    database: Database
+    sessions: Sessions
+    api_keys: ApiKeys
+
+
 class Authenticator:
     """Verifies access tokens (``Authorization: Bearer``) and API keys (``X-API-Key``, or as a bearer token too)."""
 
-    def __init__(self, authority: TokenAuthority, keys: KeySet, sessions: Sessions, api_keys_: ApiKeys) -> None:
+    def __init__(
+        self, authority: TokenAuthority, keys: KeySet, sessions: Sessions, api_keys_: ApiKeys, watch: Watch
+    ) -> None:
         self._authority = authority
         self.keys = keys
         self._sessions = sessions
         self._api_keys = api_keys_
+        self._watch = watch
         self._remembered: dict[bytes, _Remembered] = {}
         self._checker: threading.Thread | None = None
         self._starting = threading.Lock()
         self._stopped = threading.Event()
-        self._after: Callable[[], None] = lambda: None
 
     @classmethod
     def of(cls, settings: GatewaySettings, database: Database) -> Authenticator:
-        """The one that the settings ask for.
-
-        It looks at PostgreSQL over a connection of its own: a pool that is busy must not keep a thief in.
-        """
-        del database
-        own = Database(settings.database_url.get_secret_value(), application="gateway-credentials", size=2, wait_s=2.0)
+        """The one that the settings ask for; connects to nothing yet."""
+        # a pool that is busy, or that somebody keeps busy, must not keep a thief in
+        own = Database(settings.database_url.get_secret_value(), application="gateway-watch", size=2)
         keys = KeySet(own, settings.jwt_signing_key.get_secret_value())
-        made = cls(TokenAuthority(keys, settings.access_token_ttl_s), keys, Sessions(own, settings), ApiKeys(own))
-        made._after = lambda: tidy(own)
-        return made
+        return cls(
+            TokenAuthority(keys, settings.access_token_ttl_s),
+            keys,
+            Sessions(database, settings),
+            ApiKeys(database),
+            Watch(own, Sessions(own, settings), ApiKeys(own)),
+        )
 
     def authenticate(self, authorization: str | None, api_key: str | None) -> User:
         """The user of these headers.
@@ -92,7 +104,7 @@ class Authenticator:
             return known.user
         try:
             fresh = self._verify_key(digest) if api_keys.is_one(credential) else self._verify_token(credential)
-        except psycopg2.OperationalError as error:
+        except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
             log.warning("accounts_unavailable", error=str(error).strip())
             raise unavailable("the accounts database does not answer") from error
         self._remember(digest, fresh)
@@ -109,8 +121,8 @@ class Authenticator:
         if not known:
             return
         self.keys.reload_after(_CHECK_EVERY_S)
-        sessions = self._sessions.standing(_ids(entry.user.session_id for _, entry in known))
-        keys = self._api_keys.standing(_ids(e.user.token_id for _, e in known if e.user.credential == "key"))
+        sessions = self._watch.sessions.standing(_ids(entry.user.session_id for _, entry in known))
+        keys = self._watch.api_keys.standing(_ids(e.user.token_id for _, e in known if e.user.credential == "key"))
         for digest, entry in known:
             user = entry.user
             stands = keys.get(user.token_id) if user.credential == "key" else sessions.get(user.session_id or "")
@@ -172,7 +184,7 @@ class Authenticator:
                 self.check()
                 if time.monotonic() - tidied > _TIDY_EVERY_S:
                     tidied = time.monotonic()
-                    self._after()
+                    tidy(self._watch.database)
                 reachable = True
             except (psycopg2.Error, Problem) as error:
                 if reachable:

@@ -110,17 +110,25 @@ class Sessions:
         )
         return {row[0]: (Role.named(row[1]), Role.named(row[2])) for row in rows}
 
-    def open(self, user_id: str, asked: Role | None, address: str) -> Granted:
-        """A new session of a user who has just proved who they are."""
+    def open(self, user_id: str, password_hash: str, asked: Role | None, address: str) -> Granted | None:
+        """A new session of a user who has just proved who they are, against that hash.
+
+        None when the password was changed or the user disabled meanwhile: whoever did so ended all sessions, and this
+        one would have slipped through.
+        """
         token, digest = _new_token()
         with self._database.connection() as connection, connection.cursor() as cursor:
             cursor.execute(
-                "WITH made AS (INSERT INTO sessions (user_id, role, address, expires_at)"
-                " VALUES (%s, %s, %s, now() + make_interval(secs => %s)) RETURNING *)"
+                "WITH proved AS (SELECT user_id FROM users WHERE user_id = %s AND password_hash = %s AND NOT disabled"
+                " FOR SHARE), made AS (INSERT INTO sessions (user_id, role, address, expires_at)"
+                " SELECT user_id, %s, %s, now() + make_interval(secs => %s) FROM proved RETURNING *)"
                 f" SELECT {_COLUMNS} FROM made s JOIN users u USING (user_id)",
-                (user_id, asked.label if asked else None, address, self._session_ttl_s),
+                (user_id, password_hash, asked.label if asked else None, address, self._session_ttl_s),
             )
-            session = _session(cursor.fetchone() or ())
+            row = cursor.fetchone()
+            if row is None:
+                return None
+            session = _session(row)
             ttl = self._add_token(cursor, digest, session.session_id)
         return Granted(session, token, ttl)
 

@@ -127,13 +127,13 @@ class Users:
             cursor.execute("UPDATE users SET disabled = true, removed_at = now() WHERE user_id = %s", (user_id,))
             _require_an_admin(cursor)
             end_all(cursor, user_id, Ended.REMOVED)
-            cursor.execute(
-                "UPDATE api_keys SET revoked_at = now() WHERE user_id = %s AND revoked_at IS NULL", (user_id,)
-            )
+            _revoke_keys(cursor, user_id)
             return before
 
-    def set_password(self, user_id: str, password_hash: str, *, keep_session: str | None) -> bool:
-        """Set it and end the user's sessions, but one; False when there is no such user."""
+    def set_password(
+        self, user_id: str, password_hash: str, *, keep_session: str | None, revoke_keys: bool = False
+    ) -> bool:
+        """Set it and end the user's sessions, but one, and their keys if so; False when there is no such user."""
         with self._database.connection() as connection, connection.cursor() as cursor:
             cursor.execute(
                 "UPDATE users SET password_hash = %s, password_changed_at = now()"
@@ -143,6 +143,8 @@ class Users:
             if cursor.rowcount != 1:
                 return False
             end_all(cursor, user_id, Ended.PASSWORD, but=keep_session)
+            if revoke_keys:
+                _revoke_keys(cursor, user_id)
             return True
 
 
@@ -158,6 +160,10 @@ def _require_an_admin(cursor: Cursor) -> None:
     cursor.execute("SELECT 1 FROM users WHERE role = 'admin' AND NOT disabled LIMIT 1")
     if cursor.fetchone() is None:
         raise Problem(409, "last-admin", "this is the last admin who can sign in: make another one first")
+
+
+def _revoke_keys(cursor: Cursor, user_id: str) -> None:
+    cursor.execute("UPDATE api_keys SET revoked_at = now() WHERE user_id = %s AND revoked_at IS NULL", (user_id,))
 
 
 def _stored(row: Sequence[object]) -> StoredUser:

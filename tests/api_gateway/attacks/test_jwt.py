@@ -139,7 +139,7 @@ ATTACKS = {
     "typ of an internal token": lambda g: signed(g, claims(g), typ=INTERNAL_TYPE),
     "typ of an ID token": lambda g: signed(g, claims(g), typ="id+jwt"),
     "an internal token": internal,
-    "a refresh token": lambda g: g.sessions().open(g.person().user_id, None, "tests").refresh_token,
+    "a refresh token": lambda g: g.grant(g.person().username).refresh_token,
     "exp past": lambda g: signed(g, claims(g, exp=now(-60))),
     "exp missing": lambda g: signed(g, claims(g, exp=None)),
     "exp text": lambda g: signed(g, claims(g, exp="never")),

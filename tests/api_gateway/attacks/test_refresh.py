@@ -130,6 +130,6 @@ def test_a_refresh_asks_for_no_more_role(gateway):
 def test_a_refresh_does_not_bring_back_what_ended(gateway, statement):
     gateway.person("ended", Role.VIEWER)
     gateway.database.execute("UPDATE users SET disabled = false WHERE username = 'ended'")
-    granted = gateway.sessions().open(gateway.person("ended").user_id, None, "tests")
+    granted = gateway.grant("ended")
     gateway.database.execute(statement, {"session": granted.session.session_id})
     assert refresh(gateway, granted.refresh_token).status_code == 401

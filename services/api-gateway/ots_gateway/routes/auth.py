@@ -52,10 +52,11 @@ class RefreshBody(RequestModel):
 
 
 class PasswordBody(RequestModel):
-    """The password as it is, and as it shall be."""
+    """The password as it is, and as it shall be; ``revoke_keys`` ends your API keys too."""
 
     current_password: TypedPassword
     new_password: NewPassword
+    revoke_keys: bool = False
 
 
 class TokenModel(BaseModel):
@@ -122,18 +123,14 @@ def blueprint(
         audit.note(username=canonical_username(body.username))
         found = sign_in.check(body.username, body.password, address)
         if found is None:
-            # one answer for every reason: it must not tell which names exist, nor which are locked
-            raise Problem(
-                401,
-                "login",
-                "no such user, another password, or too many attempts: then wait up to 15 minutes",
-                headers=_BEARER,
-            )
+            raise _no_sign_in()
         asked = Role.named(body.role) if body.role else None
         remember(User(found.user_id, found.username, found.role))
         if asked is not None and asked > found.role:
             raise Problem(403, "role", f"{found.username} has the role {found.role.label}, not {asked.label}")
-        granted = sessions.open(found.user_id, asked, network_of(address))
+        granted = sessions.open(found.user_id, found.password_hash, asked, network_of(address))
+        if granted is None:
+            raise _no_sign_in()
         remember(_user_of(granted))
         return tokens(granted)
 
@@ -172,7 +169,8 @@ def blueprint(
             raise Problem(403, "password", "not the current password, or too many attempts: then wait up to 15 minutes")
         with checker.turn():
             hashed = checker.hash(body.new_password)
-        users.set_password(user.user_id, hashed, keep_session=user.session_id)
+        users.set_password(user.user_id, hashed, keep_session=user.session_id, revoke_keys=body.revoke_keys)
+        audit.note(revoke_keys=body.revoke_keys)
         authenticator.forget(lambda known: known.user_id == user.user_id and known.session_id != user.session_id)
         return Response(status=204)
 
@@ -189,6 +187,16 @@ def blueprint(
         return answer(body)
 
     return api
+
+
+def _no_sign_in() -> Problem:
+    # one answer for every reason: it must not tell which names exist, nor which are locked
+    return Problem(
+        401,
+        "login",
+        "no such user, another password, or too many attempts: then wait up to 15 minutes",
+        headers=_BEARER,
+    )
 
 
 def _user_of(granted: Granted) -> User:

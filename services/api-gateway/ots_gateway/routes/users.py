@@ -53,9 +53,10 @@ class UserChangeBody(RequestModel):
 
 
 class ResetBody(RequestModel):
-    """The password that the user shall have."""
+    """The password that the user shall have; ``revoke_keys`` ends the user's API keys too."""
 
     new_password: NewPassword
+    revoke_keys: bool = False
 
 
 class UserModel(BaseModel):
@@ -161,10 +162,10 @@ def blueprint(users: Users, authenticator: Authenticator, checker: PasswordCheck
             raise invalid("#/body/new_password", problem)
         with checker.turn():
             hashed = checker.hash(body.new_password)
-        if not users.set_password(user.user_id, hashed, keep_session=None):
+        if not users.set_password(user.user_id, hashed, keep_session=None, revoke_keys=body.revoke_keys):
             raise _absent(path.user_id)
         forget(user.user_id)
-        audit.note(target=user.username, target_id=user.user_id)
+        audit.note(target=user.username, target_id=user.user_id, revoke_keys=body.revoke_keys)
         return Response(status=204)
 
     return api
