@@ -1,8 +1,13 @@
 """Open or closed, by the calendar of the market source."""
 
+from datetime import date
+
 import pytest
 
 from data_ingestion_support import Ingestion, settings_for
+from dbn import midnight
+from ots_ingestion.market_status import local_day
+from ots_market.sessions import around_the_clock, xnys
 
 
 @pytest.fixture(scope="module")
@@ -71,3 +76,16 @@ def test_a_simulated_market_never_closes(simulated):
         "half_day": False,
     }
     assert found["next"]["opens_at"] == "2026-11-22T00:00:00Z"
+
+
+def test_a_day_is_the_markets_own_and_not_always_24_hours():
+    hours = {
+        day: (end - start) / 3.6e12
+        for day in (date(2024, 3, 9), date(2024, 3, 10), date(2024, 11, 3))
+        for start, end in [local_day(xnys(), day)]
+    }
+    assert list(hours.values()) == [24, 23, 25]
+    assert local_day(around_the_clock(), date(2024, 3, 10)) == (
+        midnight(date(2024, 3, 10)),
+        midnight(date(2024, 3, 11)),
+    )

@@ -11,7 +11,7 @@ CURSORS = [
     "%00",
     "x" * 600,
 ]
-LISTS = ["/runs", "/instruments", "/trades/NOSUCH", "/quotes/NOSUCH", "/bars/NOSUCH"]
+LISTS = ["/runs", "/instruments", "/gaps", "/dead-letters", "/trades/NOSUCH", "/quotes/NOSUCH", "/bars/NOSUCH"]
 
 
 @pytest.mark.parametrize("cursor", CURSORS)
@@ -33,7 +33,7 @@ def test_queries(ingestion, path, query):
 
 
 @pytest.mark.parametrize("symbol", ["%00", "%F0%9F%92%A9", "A" * 200, "'", "..", "%0a", "A%25"])
-@pytest.mark.parametrize("path", ["/bars/", "/trades/", "/quotes/", "/corporate-actions/"])
+@pytest.mark.parametrize("path", ["/bars/", "/trades/", "/quotes/", "/corporate-actions/", "/quality/"])
 def test_symbols(ingestion, path, symbol):
     assert ingestion.get(path + symbol).status_code in (404, 422)
 

@@ -6,6 +6,7 @@ from psycopg2.extras import execute_values
 
 from data_ingestion_support import settings_for
 from dbn import MINUTE, dbn_file, trade
+from ots_ingestion import repair
 from ots_ingestion.gaps import gap_by_id, open_gap, open_gaps
 from ots_ingestion.repair import repair_once
 from ots_ingestion.vendor import VendorUnavailable
@@ -219,3 +220,18 @@ def test_a_gap_of_records_that_were_stored_all_along(market, settings, ingestion
     assert (gap_of(market, gap).closed_by, gap_of(market, gap).found, history.asked) == ("backfill", 1, 0)
     with market.database.connection() as connection, connection.cursor() as cursor:
         assert open_gaps(cursor) == []
+
+
+def test_without_a_key_the_ledger_says_so(market, settings):
+    gap = stated(market)
+    assert repair_once(market.database, settings) == 1
+    assert "key" in gap_of(market, gap).repair_note.lower()
+
+
+def test_a_look_comes_first_but_not_at_every_step(market, settings, monkeypatch):
+    looks = []
+    monkeypatch.setattr(repair, "_LOOK", repair._Pace(3600))
+    monkeypatch.setattr(repair, "look", lambda *arguments: looks.append(arguments))
+    for _ in range(3):
+        repair_once(market.database, settings, History())
+    assert [arguments[3] for arguments in looks] == [15]

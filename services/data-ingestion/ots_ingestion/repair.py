@@ -20,7 +20,7 @@ from ots_ingestion.expectations import look
 from ots_ingestion.gaps import Gap, gap_by_id
 from ots_ingestion.schemas_offered import SchemaNotOffered
 from ots_ingestion.settings import IngestionSettings
-from ots_ingestion.vendor import TooCostly, Vendor, VendorError
+from ots_ingestion.vendor import NoKey, TooCostly, Vendor, VendorError
 from ots_market.sessions import sessions_of
 
 log = structlog.get_logger(__name__)
@@ -34,6 +34,25 @@ _HOPELESS_WAIT = timedelta(hours=24)
 _AT_ONCE = 20
 
 
+class _Pace:
+    """Whether it is time again, for all callers of this process."""
+
+    def __init__(self, every_s: float) -> None:
+        self._every_s = every_s
+        self._next = 0.0
+
+    def due(self) -> bool:
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + self._every_s
+        return True
+
+
+# a look takes a second or two on a busy database, and a stretch is a quarter of an hour
+_LOOK = _Pace(60.0)
+
+
 @dataclass(frozen=True)
 class _Outcome:
     note: str
@@ -42,20 +61,25 @@ class _Outcome:
 
 
 def repair_once(database: Database, settings: IngestionSettings, vendor: Vendor | None = None) -> int:
-    """One step: look for silent symbols, then ask history for the gaps that are due; how many it dealt with.
+    """One step: look for silent symbols, once a minute; then ask history for the gaps that are due: how many were.
 
     Safe to run in several processes: each due gap is one's for as long as its wait. Raises what the database raises.
     """
-    with database.connection() as connection, connection.cursor() as cursor:
-        look(cursor, sessions_of(settings.market_calendar), time.time_ns(), settings.expected_stretch_minutes)
+    if _LOOK.due():
+        with database.connection() as connection, connection.cursor() as cursor:
+            look(cursor, sessions_of(settings.market_calendar), time.time_ns(), settings.expected_stretch_minutes)
     dealt = 0
     for _ in range(_AT_ONCE):
         gap = _take_due(database)
         if gap is None:
             break
-        vendor = vendor or Vendor(settings)
-        _note(database, gap, _try(database, settings, vendor, gap))
         dealt += 1
+        try:
+            vendor = vendor or Vendor(settings)
+        except NoKey as error:
+            _note(database, gap, _Outcome(str(error), hopeless=True))
+            continue
+        _note(database, gap, _try(database, settings, vendor, gap))
     return dealt
 
 
