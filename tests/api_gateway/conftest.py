@@ -26,7 +26,7 @@ def start_gateway(accounts_url, tmp_path_factory):
     """Starts a gateway under gunicorn with gevent workers: a context manager that stops it."""
 
     @contextmanager
-    def start(upstream_port, upstream=None, **environment) -> Iterator[Gateway]:
+    def start(upstream_port, upstream=None, host=None, **environment) -> Iterator[Gateway]:
         database = Database(accounts_url, application="tests", size=2)
         ensure_admin(database, ADMIN_PASSWORD, reset_password=True)
         port = Ports.free().gateway
@@ -51,7 +51,7 @@ def start_gateway(accounts_url, tmp_path_factory):
             process = subprocess.Popen([*command, "ots_gateway.app:create_app()"], env=environment, stderr=output)
         try:
             running = Gateway(f"http://127.0.0.1:{port}", process.pid, database, upstream, log)
-            _wait_until_it_answers(running, process, log)
+            _wait_until_it_answers(running, process, log, host)
             yield running
         finally:
             process.terminate()
@@ -73,11 +73,11 @@ def gateway(start_gateway) -> Iterator[Gateway]:
     upstream.shutdown()
 
 
-def _wait_until_it_answers(running, process, log):
+def _wait_until_it_answers(running, process, log, host):
     deadline = time.monotonic() + 30
     while True:
         try:
-            if requests.get(running.url + "/health/live", timeout=1).status_code == 200:
+            if requests.get(running.url + "/health/live", timeout=1, headers={"Host": host} if host else None).status_code == 200:
                 return
         except requests.RequestException:
             assert process.poll() is None, log.read_text()

@@ -36,7 +36,6 @@ log = structlog.get_logger(__name__)
 
 _PIECE_BYTES = 64 * 1024
 _JOIN_BYTES = 64 * 1024
-_SETTLE_S = 30.0
 _LINGER_S = 2.0
 _LINGER_BYTES = 64 * 2**20
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -124,9 +123,10 @@ class ClientConnection:
             working.cancel()
         if now <= self.deadline or self._late:
             return
-        self._late = True
-        # whoever only waits for bytes can still be told; whoever takes none cannot
-        self._shut(socket.SHUT_RD if self.phase in (Phase.HEAD, Phase.BODY) else socket.SHUT_RDWR)
+        if self.phase is Phase.IDLE or self.phase is Phase.SEND:
+            # it said nothing, or takes nothing: it cannot be told
+            self._late = True
+            self._shut()
 
     def waits_for(self, connection: Connection | None) -> None:
         """What works for this client now."""
@@ -136,8 +136,7 @@ class ClientConnection:
     def shed(self) -> None:
         """End it to make room; only for one that is between requests or has said half of one."""
         self._late = True
-        self.deadline = 0.0
-        self._shut(socket.SHUT_RDWR)
+        self._shut()
 
     def end_soon(self, seconds: float) -> None:
         """The server stops: a client between two requests is not waited for."""
@@ -145,11 +144,23 @@ class ClientConnection:
             self.deadline = min(self.deadline, time.monotonic() + seconds)
 
     def receive(self) -> bytes:
-        """Some bytes; none at the end or when they came too late."""
+        """Some bytes; none at the end or when they come too late.
+
+        Within a head or a body the wait has a timer of its own: who is late then can still be told.
+        """
+        timed = self.phase is not Phase.IDLE
+        if timed:
+            self._sock.settimeout(max(0.001, self.deadline - time.monotonic()))
         try:
             data: bytes = self._sock.recv(_PIECE_BYTES)
+        except TimeoutError:
+            self._late = True
+            return b""
         except ConnectionError:
             return b""
+        finally:
+            if timed:
+                self._sock.settimeout(None)
         return b"" if self._late else data
 
     def take_buffer(self) -> bytes:
@@ -307,7 +318,7 @@ class ClientConnection:
 
     def _linger(self) -> None:
         # closed at once, unread bytes would make the kernel take back the answer
-        self.enter(Phase.SEND, _LINGER_S + _SETTLE_S)
+        self.enter(Phase.SEND, 2 * _LINGER_S)
         close_graceful(self._sock, timeout=_LINGER_S, max_drain=_LINGER_BYTES)
 
     def _has_left(self) -> bool:
@@ -318,9 +329,9 @@ class ClientConnection:
         except OSError:
             return True
 
-    def _shut(self, how: int) -> None:
+    def _shut(self) -> None:
         try:
-            self._sock.shutdown(how)
+            self._sock.shutdown(socket.SHUT_RDWR)
         except OSError:
             log.debug("already_closed")
 
@@ -403,8 +414,9 @@ class Body:
                 connection.send(_CONTINUE)
             self._expects = False
         if not data:
-            slowest = self._started_at + _SETTLE_S + self._received / self._settings.body_bytes_per_s
-            connection.enter(Phase.BODY, max(0.0, min(self._settings.body_idle_s, slowest - now)))
+            settings = self._settings
+            slowest = self._started_at + settings.body_settle_s + self._received / settings.body_bytes_per_s
+            connection.enter(Phase.BODY, max(0.0, min(settings.body_idle_s, slowest - now)))
             data = connection.receive()
             connection.phase, connection.deadline = Phase.WORK, float("inf")
         if not data:

@@ -14,6 +14,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable
 from functools import lru_cache
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -44,11 +45,7 @@ LEFT = Counter("ots_gateway_clients_left_total", "Requests whose client left bef
 _SIGN_IN = 'eval "$(./start-dev.sh token)"  # then: curl -H "Authorization: Bearer $TOKEN" ...'
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-_REASONS = {
-    200: "200 OK", 201: "201 Created", 202: "202 Accepted", 204: "204 No Content", 206: "206 Partial Content",
-    304: "304 Not Modified", 400: "400 Bad Request", 401: "401 Unauthorized", 403: "403 Forbidden",
-    404: "404 Not Found", 409: "409 Conflict", 422: "422 Unprocessable Content", 429: "429 Too Many Requests",
-}  # fmt: skip
+_STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 ASKED = "ots.asked"
 
 StartResponse = Callable[..., Any]
@@ -268,7 +265,7 @@ class Front:
             fields.append(("Cache-Control", "no-store"))
         self._add_ours(asked, fields)
         self._record(asked, status, seconds)
-        start_response(_REASONS.get(status) or f"{status} Status", fields)
+        start_response(_STATUS_LINES.get(status) or f"{status} Status", fields)
         if isinstance(body, bytes):
             return [body]
         return body

@@ -94,19 +94,18 @@ class Proxy:
                 name = _forwarded_name(key)
             if name and not (named and name[:-2].lower() in named) and not (key == "HTTP_RANGE" and _is_bomb(value)):
                 lines.append(f"{name}{value}\r\n")
-        data, pieces, framing = _body(environ, route.body_limit)
-        lines.append(framing)
-        head = "".join(lines).encode("latin-1") + data
         client: Client | None = environ.get("ots.client")
-        question = Question(environ["REQUEST_METHOD"], head, pieces, route.timeout_s)
         try:
-            return service.ask(question, client)
+            data, pieces, framing = _body(environ, route.body_limit)
+            lines.append(framing)
+            head = "".join(lines).encode("latin-1") + data
+            return service.ask(Question(environ["REQUEST_METHOD"], head, pieces, route.timeout_s), client)
         except TooLargeError:
             raise _too_large(route.body_limit) from None
         except LateBodyError as error:
             raise Problem(408, "too-slow", "the body arrived too slowly") from error
         except BrokenBodyError as error:
-            raise Problem(400, "body", "the body ended before it was complete") from error
+            raise Problem(400, "body", str(error)) from error
 
     def health(self, service: str, timeout_s: float) -> dict[str, object]:
         """What a service says of itself; ``unavailable`` when it says nothing of the kind in time."""
