@@ -2,11 +2,13 @@
 
 import pytest
 from databento_dbn import Schema
+from prometheus_client import REGISTRY
 from psycopg2.extras import execute_values
 
 from data_ingestion_support import settings_for
 from dbn import MINUTE, dbn_file, trade
 from ots_ingestion import repair
+from ots_ingestion.dead_letters import bury
 from ots_ingestion.gaps import gap_by_id, open_gap, open_gaps
 from ots_ingestion.repair import repair_once
 from ots_ingestion.vendor import VendorUnavailable
@@ -235,3 +237,25 @@ def test_a_look_comes_first_but_not_at_every_step(market, settings, monkeypatch)
     for _ in range(3):
         repair_once(market.database, settings, History())
     assert [arguments[3] for arguments in looks] == [15]
+
+
+def test_what_is_open_and_what_waits_is_measured(market, settings, monkeypatch):
+    monkeypatch.setattr(repair, "_LOOK", repair._Pace(0))
+    stated(market)
+    stated(market, symbol="MSFT")
+    with market.database.connection() as connection, connection.cursor() as cursor:
+        letter = {"dataset": "EQUS.MINI", "schema": "trades", "origin": "test", "first_ns": None}
+        bury(cursor, reason="unknown_instrument", records=trade(START, 1) * 3, **letter)
+
+    def value(gauge, *labels):
+        return REGISTRY.get_sample_value(
+            gauge, dict(zip(("dataset", labels[0]), ("EQUS.MINI", labels[1]), strict=True))
+        )
+
+    repair_once(market.database, settings, History())
+    assert value("ots_ingestion_open_gaps", "evidence", "disconnect") == 2
+    assert value("ots_ingestion_dead_letters", "reason", "unknown_instrument") == 3
+    market.database.execute("DELETE FROM gaps")
+    market.database.execute("DELETE FROM dead_letters")
+    repair_once(market.database, settings, History())
+    assert value("ots_ingestion_open_gaps", "evidence", "disconnect") is None

@@ -20,6 +20,9 @@ BACKFILL_BYTES = Counter("ots_ingestion_backfill_bytes_total", "Bytes downloaded
 BACKFILL_COST = Counter("ots_ingestion_backfill_cost_usd_total", "What downloads that were begun cost", ["dataset"])
 BACKFILL_DOWNLOADS = Gauge("ots_ingestion_backfill_downloads", "Downloads going on")
 
+OPEN_GAPS = Gauge("ots_ingestion_open_gaps", "Open gaps of the ledger", ["dataset", "evidence"])
+DEAD_LETTERS = Gauge("ots_ingestion_dead_letters", "Records that wait in dead letters", ["dataset", "reason"])
+
 
 def count_batch(dataset: str, tally: Tally) -> None:
     """Count a committed batch."""

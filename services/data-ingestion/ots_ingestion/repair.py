@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
+from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 from ots_common.database import Database
+from ots_ingestion import metrics
 from ots_ingestion.backfills import request_repair
 from ots_ingestion.coverage import close_if_covered
 from ots_ingestion.expectations import look
@@ -68,6 +70,7 @@ def repair_once(database: Database, settings: IngestionSettings, vendor: Vendor 
     if _LOOK.due():
         with database.connection() as connection, connection.cursor() as cursor:
             look(cursor, sessions_of(settings.market_calendar), time.time_ns(), settings.expected_stretch_minutes)
+            _measure(cursor)
     dealt = 0
     for _ in range(_AT_ONCE):
         gap = _take_due(database)
@@ -81,6 +84,20 @@ def repair_once(database: Database, settings: IngestionSettings, vendor: Vendor 
             continue
         _note(database, gap, _try(database, settings, vendor, gap))
     return dealt
+
+
+def _measure(cursor: Cursor) -> None:
+    for gauge, query in (
+        (metrics.OPEN_GAPS, "SELECT dataset, evidence, count(*) FROM gaps WHERE closed_at IS NULL GROUP BY 1, 2"),
+        (
+            metrics.DEAD_LETTERS,
+            "SELECT dataset, reason, sum(number) FROM dead_letters WHERE replayed_at IS NULL GROUP BY 1, 2",
+        ),
+    ):
+        cursor.execute(query)
+        gauge.clear()
+        for *labels, number in cursor.fetchall():
+            gauge.labels(*labels).set(float(number))
 
 
 def _take_due(database: Database) -> Gap | None:
