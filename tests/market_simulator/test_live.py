@@ -208,6 +208,25 @@ def test_ids_that_change_at_midnight_are_told_before_their_records():
         alone.close()
 
 
+def test_the_last_bar_of_a_day_comes_under_the_ids_of_its_day():
+    second = DAY + timedelta(days=1)
+    night = midnight(second)
+    tape = {
+        "one.dbn": dbn_file(Schema.OHLCV_1M, [bar(night - MINUTE, (1, 1, 1, 1), instrument=1)], symbols=IDS),
+        "two.dbn": dbn_file(Schema.OHLCV_1M, [bar(night, (2, 2, 2, 2), instrument=1)], symbols={"BBB": 1}, day=second),
+    }
+    with running_simulator(tape=tape, starts_at_ns=night + 10 * MINUTE) as simulator:
+        live = Listener(simulator).subscribe("ohlcv-1m", "AAA,BBB", start=0).start()
+        live.until_count(OHLCVMsg, 2)
+        told = [
+            getattr(one, "stype_out_symbol", None) or one.open // 10**9
+            for one in live.records
+            if isinstance(one, SymbolMappingMsg | OHLCVMsg)
+        ]
+        assert told == ["AAA", "BBB", 1, "BBB", 2]
+        live.close()
+
+
 def test_hour_bars_are_told_apart_by_type_in_one_file():
     mixed = dbn_file(None, [bar(OPEN, (1, 1, 1, 1)), bar(OPEN, (1, 1, 1, 1), rtype=RType.OHLCV_1H)], symbols=IDS)
     with running_simulator(tape={"mixed.dbn": mixed}, starts_at_ns=OPEN + 61 * MINUTE) as simulator:

@@ -106,3 +106,17 @@ def test_a_reader_that_sleeps(simulator: RunningSimulator):
         found = drained(warned, later, simulator)
         assert len([one for one in found if isinstance(one, dbn.CBBOMsg)]) == COUNT
         assert 2 in {int(one.code) for one in found if isinstance(one, dbn.SystemMsg)}
+
+
+def test_a_reader_that_a_fault_keeps_waiting_is_not_slow():
+    with running_simulator(
+        tape={"quotes.dbn": dbn_file(dbn.Schema.CBBO_1S, [many(quote(OPEN, 1, 2), dbn.CBBOMsg)[: 80 * 600]])},
+        starts_at_ns=OPEN - SECOND,
+        slow_reader_s=0.2,
+    ) as running:
+        number = running.fault("mute", seconds=1.0)
+        with session(running, "cbbo-1s", "") as waiting:
+            found = drained(waiting, OPEN + 2 * SECOND, running)
+        assert running.fired(number) == 1
+        assert len([one for one in found if isinstance(one, dbn.CBBOMsg)]) == 600
+        assert not [one for one in found if isinstance(one, dbn.ErrorMsg)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -80,11 +79,13 @@ class Faults:
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
         self._armed: dict[int, Armed] = {}
+        self._waiting: list[Armed] = []
 
     def arm(self, fault: Fault) -> Armed:
         """Put ``fault`` in force."""
         armed = Armed(next(self._numbers), fault)
         self._armed[armed.number] = armed
+        self._waiting.append(armed)
         return armed
 
     def all(self) -> list[Armed]:
@@ -98,9 +99,10 @@ class Faults:
             self._armed.pop(one).deleted = True
         return len(numbers)
 
-    def waiting(self, *kinds: str) -> Iterator[Armed]:
+    def waiting(self, *kinds: str) -> list[Armed]:
         """Faults of ``kinds`` that may still fire, oldest first."""
-        return (one for one in self.all() if one.fault.kind in kinds and not one.spent)
+        self._waiting = [one for one in self._waiting if not one.spent]
+        return [one for one in self._waiting if one.fault.kind in kinds]
 
     def fire(self, dataset: str, schema: str | None, *kinds: str, call: str | None = None) -> Fault | None:
         """Fire the oldest fault of ``kinds`` that concerns this, and return it."""

@@ -56,7 +56,7 @@ _LINE_BYTES = 2**20
 _AUTHENTICATION_S = 30.0
 _TEXT_BYTES = 290
 _NOT_FATAL = frozenset({4, 7})
-UNRESOLVED, INVALID, SKIPPED, AGED_OUT = 4, 5, 7, 8
+UNRESOLVED, INVALID, INTERNAL, SKIPPED, AGED_OUT = 4, 5, 6, 7, 8
 
 
 class SessionEnd(Exception):
@@ -145,6 +145,7 @@ class Session:
         self._exchanged: dict[int, int] = {}
         self._skipping: tuple[Armed, int] | None = None
         self._warned = False
+        self._delayed = False
 
     async def run(self) -> None:
         """Serve until either side ends. Raises :class:`SessionEnd`, ConnectionError, TimeoutError."""
@@ -238,6 +239,11 @@ class Session:
             done, _ = await asyncio.wait({streaming, listening}, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
+        except (ConnectionError, SessionEnd):
+            raise
+        except Exception:
+            await self._error(INTERNAL, "An internal error of the simulator")
+            raise
         finally:
             for task in (streaming, listening):
                 task.cancel()
@@ -287,9 +293,9 @@ class Session:
         ):
             await self._fail(AGED_OUT, f"Replay data of {asked.schema} from {start} is no longer retained")
         from_ns = now if start is None else min(now, max(start, oldest, source.span(dataset)[0]))
-        # a live subscription's first bar is the one that is forming
-        since_ns = from_ns - BAR_NS.get(asked.schema, 0) if start is None else max(start, from_ns)
-        part = Part(asked, from_ns, since_ns, start is not None)
+        part = Part(asked, from_ns, from_ns if start is None else max(start, from_ns), start is not None)
+        if start is None:
+            part.since_ns -= _delay(part)  # the first bar is the one that is forming
         found = await self._gateway.run(identify, source, dataset, asked, from_ns // DAY_NS, now // DAY_NS + 1)
         missing = unresolved(asked, found)
         await self._tell(f"Subscription request {asked.number} for {asked.schema} data succeeded", SUBSCRIPTION_ACK)
@@ -310,15 +316,15 @@ class Session:
                 self._day = day
             batches = merge(
                 [self._records(part, first, last, left_out) for part in self._parts],
-                [BAR_NS.get(part.asked.schema, 0) for part in self._parts],
+                [_delay(part) for part in self._parts],
             )
             while (batch := await self._gateway.run(next, batches, None)) is not None:
                 await self._send(batch)
 
     def _records(self, part: Part, start_ns: int, end_ns: int, left_out: frozenset[str]) -> Iterator[Records]:
-        """What becomes known in [start, end): for bars, those that end then."""
-        length = BAR_NS.get(part.asked.schema, 0)
-        start_ns, end_ns = max(start_ns - length, part.since_ns), end_ns - length
+        """What becomes known in [start, end)."""
+        delay = _delay(part)
+        start_ns, end_ns = max(start_ns - delay, part.since_ns), end_ns - delay
         if start_ns >= end_ns or part.asked.schema in left_out or part.who == frozenset():
             return iter(())
         return self._gateway.source.records(self._greeting.dataset, part.asked.schema, part.who, start_ns, end_ns)
@@ -330,7 +336,7 @@ class Session:
         taken: dict[str, set[str]] = {}
         for part in self._parts:
             if part not in parts:
-                taken.setdefault(part.asked.schema, set()).update(part.who or ())
+                taken.setdefault(part.asked.schema, set()).update(self._told if part.who is None else part.who)
         # whoever is asked for twice belongs to the subscription that reaches further back
         for part in sorted(parts, key=lambda part: part.since_ns):
             found = await self._gateway.run(identify, source, dataset, part.asked, day, day + 1)
@@ -348,8 +354,8 @@ class Session:
 
     async def _left_out(self, cursor: int, now: int) -> frozenset[str]:
         """The schemas of which a reader that is too slow gets nothing for [cursor, now)."""
-        if any(part.replaying for part in self._parts):
-            return frozenset()
+        if self._delayed or any(part.replaying for part in self._parts):
+            return frozenset()  # it is behind, but not by its own fault
         slow = now - cursor > self._gateway.settings.simulator_slow_reader_s * 1e9 * self._gateway.clock.speed
         if not slow:
             self._warned = False
@@ -365,6 +371,7 @@ class Session:
         return lost
 
     async def _caught_up(self) -> None:
+        self._delayed = self._egress.throttle is not None
         for part in self._parts:
             if part.replaying:
                 part.replaying = False
@@ -408,6 +415,7 @@ class Session:
         """Let a fault happen before ``rest`` is sent."""
         fault = armed.fault
         metrics.FAULTS_FIRED.labels(fault.kind).inc()
+        self._delayed |= fault.kind in ("mute", "trickle", "slow")
         match fault.kind:
             case "drop":
                 raise SessionEnd("dropped by a fault")
@@ -475,6 +483,14 @@ class Session:
         complaints, self._complaints = self._complaints, []
         for code, text in complaints:
             await self._fail(code, text)
+
+
+def _delay(part: Part) -> int:
+    """How long after its index time a record is known: a bar in the last nanosecond of its interval.
+
+    Were it the first of the next, a day's last bars would come under the ids of another day.
+    """
+    return max(0, BAR_NS.get(part.asked.schema, 0) - 1)
 
 
 def _with_ids(batch: Batch, exchanged: dict[int, int]) -> Batch:
