@@ -255,6 +255,7 @@ def test_what_is_open_and_what_waits_is_measured(market, settings, monkeypatch):
     repair_once(market.database, settings, History())
     assert value("ots_ingestion_open_gaps", "evidence", "disconnect") == 2
     assert value("ots_ingestion_dead_letters", "reason", "unknown_instrument") == 3
+    market.database.execute("DELETE FROM backfills")
     market.database.execute("DELETE FROM gaps")
     market.database.execute("DELETE FROM dead_letters")
     repair_once(market.database, settings, History())
