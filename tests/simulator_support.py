@@ -60,7 +60,7 @@ class RunningSimulator:
     def call(self, method: str, path: str, **options: Any) -> requests.Response:
         """Ask one of the simulator's own routes, ``/simulator`` left out."""
         return requests.request(
-            method, f"{self.url}/simulator{path}", auth=(self.key, ""), verify=str(self.ca), timeout=10, **options
+            method, f"{self.url}/simulator{path}", auth=(self.key, ""), verify=str(self.ca), timeout=30, **options
         )
 
     def fault(self, kind: str, **fields: Any) -> int:
@@ -86,7 +86,7 @@ class RunningSimulator:
     def stop(self) -> int:
         """SIGTERM; the exit status."""
         self.process.terminate()
-        return self.process.wait(10)
+        return self.process.wait(30)
 
 
 class Listener:
@@ -112,18 +112,18 @@ class Listener:
         threading.Thread(target=self._wait, daemon=True).start()
         return self
 
-    def until(self, enough: Callable[[list[Any]], bool], timeout: float = 10.0) -> list[Any]:
+    def until(self, enough: Callable[[list[Any]], bool], timeout: float = 30.0) -> list[Any]:
         """Wait until ``enough`` of the records; all records so far."""
         with self._news:
             assert self._news.wait_for(lambda: enough(self.records), timeout), f"{len(self.records)} records only"
             return list(self.records)
 
-    def until_count(self, kind: type, count: int, timeout: float = 10.0) -> list[Any]:
+    def until_count(self, kind: type, count: int, timeout: float = 30.0) -> list[Any]:
         """Wait for ``count`` records of ``kind``; these."""
         self.until(lambda records: sum(isinstance(r, kind) for r in records) >= count, timeout)
         return self.of(kind)
 
-    def until_closed(self, timeout: float = 10.0) -> Exception | None:
+    def until_closed(self, timeout: float = 30.0) -> Exception | None:
         """Wait for the end of the session; the client's error, None after a clean end."""
         with self._news:
             assert self._news.wait_for(lambda: self._over, timeout), "the session goes on"
@@ -211,7 +211,7 @@ def running_simulator(
             yield RunningSimulator(process, ready["http_port"], ready["live_port"], Path(ready["ca"]))
         finally:
             process.terminate()
-            process.wait(10)
+            process.wait(30)
             print(log.read_text(), file=sys.stderr)
             if before is None:
                 os.environ.pop("REQUESTS_CA_BUNDLE", None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, timedelta
 
 import databento
 import pytest
@@ -195,6 +195,19 @@ def test_ids_may_be_exchanged_in_the_middle_of_a_day(simulator: RunningSimulator
     trades = one.of(TradeMsg)
     assert place[id(trades[199])] < place[id(one.of(SymbolMappingMsg)[2])] < place[id(trades[200])]
     one.close()
+
+
+def test_exchanged_ids_are_given_back_at_midnight():
+    night = midnight(DAY + timedelta(days=1))
+    records = [trade(night + i * SECOND, 1, instrument=1) for i in (-2, -1, 1)]
+    tape = {"t.dbn": dbn_file(Schema.TRADES, records, symbols={"AAA": 1, "BBB": 2}, days=2)}
+    with running_simulator(tape=tape, starts_at_ns=night + MINUTE) as simulator:
+        simulator.fault("remap", after_records=1)
+        one = replayed(simulator)
+        one.until_count(TradeMsg, 3)
+        assert [record.instrument_id for record in one.of(TradeMsg)] == [1, 2, 1]
+        assert [m.instrument_id for m in one.of(SymbolMappingMsg) if m.stype_out_symbol == "AAA"] == [1, 2, 1]
+        one.close()
 
 
 def test_replay_data_may_have_aged_out(simulator: RunningSimulator):

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from datetime import date, timedelta
+from pathlib import Path
 
 import databento
+import databento_dbn as dbn
+import numpy as np
 import pytest
+from databento.common.cram import get_challenge_response
 from databento_dbn import OHLCVMsg, RType, Schema, SymbolMappingMsg, SystemMsg, TradeMsg
 
 from dbn import MINUTE, bar, dbn_file, midnight, quote, trade
-from simulator_support import Listener, RunningSimulator, running_simulator
+from ots_simulator.clock import Clock
+from ots_simulator.faults import Faults
+from ots_simulator.live import LiveGateway
+from ots_simulator.replay import TapeSource
+from ots_simulator.settings import SimulatorSettings
+from simulator_support import KEY, Listener, RunningSimulator, running_simulator
 
 DAY = date(2024, 3, 4)
 OPEN = midnight(DAY) + 15 * 60 * MINUTE
@@ -225,6 +235,31 @@ def test_the_last_bar_of_a_day_comes_under_the_ids_of_its_day():
         ]
         assert told == ["AAA", "BBB", 1, "BBB", 2]
         live.close()
+
+
+def test_a_market_that_fails_says_so_before_it_hangs_up(tmp_path: Path):
+    (tmp_path / "a.dbn").write_bytes(dbn_file(Schema.TRADES, TRADES[:1], symbols=IDS))
+
+    class Broken(TapeSource):
+        def records(self, *_: object) -> Iterator[np.ndarray]:
+            raise RuntimeError("no market today")
+
+    async def conversation() -> list[object]:
+        settings = SimulatorSettings(simulator_key=KEY, simulator_tls_dir=tmp_path, simulator_live_port=0)
+        gateway = LiveGateway(Broken(tmp_path), Clock(1.0, END), Faults(), settings)
+        reader, writer = await asyncio.open_connection("127.0.0.1", await gateway.start())
+        await reader.readline()
+        challenge = (await reader.readline()).decode().strip().removeprefix("cram=")
+        answer = get_challenge_response(challenge, KEY)
+        writer.write(f"auth={answer}|dataset=EQUS.MINI|encoding=dbn\n".encode())
+        writer.write(b"schema=trades|stype_in=raw_symbol|symbols=AAA|start=0|id=0\nstart_session=0\n")
+        await reader.readline()
+        told = await reader.read()
+        writer.close()
+        await gateway.stop()
+        return dbn.DBNDecoder().write_and_decode(told)
+
+    assert int(asyncio.run(conversation())[-1].code) == 6
 
 
 def test_hour_bars_are_told_apart_by_type_in_one_file():

@@ -393,7 +393,7 @@ class Session:
         if not len(batch):
             return
         if self._exchanged:
-            batch = _with_ids(batch, self._exchanged)
+            batch = batch.with_ids(self._exchanged)
         await self._egress.send_records(batch, self._now)
         metrics.LIVE_RECORDS.labels(self._greeting.dataset).inc(len(batch))
 
@@ -491,15 +491,3 @@ def _delay(part: Part) -> int:
     Were it the first of the next, a day's last bars would come under the ids of another day.
     """
     return max(0, BAR_NS.get(part.asked.schema, 0) - 1)
-
-
-def _with_ids(batch: Batch, exchanged: dict[int, int]) -> Batch:
-    """``batch`` with the instrument ids of ``exchanged`` in place of those it has."""
-    data = batch.data.copy()
-    where = batch.starts[:, None] + np.arange(4, 8)
-    ids = data[where].view("<u4")[:, 0]
-    changed = ids.copy()
-    for old, new in exchanged.items():
-        changed[ids == old] = new
-    data[where] = changed[:, None].view(np.uint8)
-    return Batch(data, batch.ends, batch.times, batch.streams)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,17 @@ class Batch:
         sizes = np.diff(self.ends, prepend=0)
         data = self.data[np.repeat(mask, sizes)]
         return Batch(data, np.cumsum(sizes[mask]), self.times[mask], self.streams[mask])
+
+    def with_ids(self, exchanged: Mapping[int, int]) -> Batch:
+        """The same with the instrument ids that ``exchanged`` gives for those it has."""
+        data = self.data.copy()
+        where = self.starts[:, None] + np.arange(4, 8)
+        ids = data[where].view("<u4")[:, 0]
+        changed = ids.copy()
+        for old, new in exchanged.items():
+            changed[ids == old] = new
+        data[where] = changed[:, None].view(np.uint8)
+        return replace(self, data=data)
 
 
 EMPTY = Batch(np.zeros(0, np.uint8), np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64))
