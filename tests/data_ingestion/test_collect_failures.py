@@ -97,15 +97,34 @@ def test_killed_again_and_again(place):
 
 
 @pytest.mark.parametrize(
-    "place", [{"collector": {"live_batch_records": 5, "live_max_batch_records": 11}}], indirect=True
+    "place",
+    [{"records": 1500, "seconds": 1.0, "collector": {"live_batch_records": 5, "live_max_batch_records": 11}}],
+    indirect=True,
 )
 def test_equal_records_across_a_drop_a_kill_and_small_batches(place):
-    place.simulator.fault("drop", after_records=301, times=4)
+    place.simulator.fault("drop", after_records=301, times=3)
     place.start()
-    place.until(RECORDS // 3)
+    place.until(400)
     place.collector.kill()
     place.collector.start()
-    place.until_whole()
+    place.until_whole(1500)
+
+
+def poisoned() -> dict[str, bytes]:
+    """Trades, one of which has an action that is no text in any encoding PostgreSQL takes."""
+    made = [bytearray(trade(OPEN + i * 1_000_000, 100, 1, sequence=i)) for i in range(3000)]
+    made[1234][28] = 0xFF
+    return {"trades.dbn.zst": dbn_file(Schema.TRADES, map(bytes, made), symbols={"POISONED": 1})}
+
+
+@pytest.mark.parametrize("place", [{"tape": poisoned(), "symbol": "POISONED"}], indirect=True)
+def test_a_poison_record_is_buried_and_its_neighbours_are_stored(place):
+    place.start()
+    place.until_whole(2999)
+    [(number, reason)] = place.market.database.rows("SELECT number, reason FROM dead_letters")
+    assert number == 1
+    assert "refused" in reason
+    assert place.until_state("streaming")["dead_letters"] == 1
 
 
 def test_the_wire_drops_resets_and_trickles(place):
@@ -256,8 +275,8 @@ def test_disk_full_pauses_and_recovers_by_itself(place, postgres):
     time.sleep(4.0)
     postgres.start()
     place.until_whole()
-    assert "disk-full" in {gap[0] for gap in place.gaps()}
     eventually(place.all_closed)
+    assert "disk-full" in {gap[0] for gap in place.gaps()}
     place.until_state("streaming")
 
 

@@ -35,7 +35,7 @@ class Collection:
 
 
 def want(cursor: Cursor, asked: Collection) -> bool:
-    """Ask for a collection, in the caller's transaction; False when just that is wanted already."""
+    """Ask for a collection, in the caller's transaction; False when just that is wanted already, and works."""
     cursor.execute(
         "INSERT INTO collections AS c"
         " (dataset, wanted, stype_in, symbols, schemas, notes, replay_from_ns, requested_by)"
@@ -43,7 +43,8 @@ def want(cursor: Cursor, asked: Collection) -> bool:
         " ON CONFLICT (dataset) DO UPDATE SET wanted = true, stype_in = excluded.stype_in, symbols = excluded.symbols,"
         " schemas = excluded.schemas, notes = excluded.notes, replay_from_ns = excluded.replay_from_ns,"
         " requested_by = excluded.requested_by, requested_at = now(), revision = c.revision + 1"
-        " WHERE NOT c.wanted OR (c.stype_in, c.symbols, c.schemas, c.replay_from_ns) IS DISTINCT FROM"
+        " WHERE NOT c.wanted OR EXISTS (SELECT FROM collection_states s WHERE s.dataset = c.dataset"
+        " AND s.state = 'failed') OR (c.stype_in, c.symbols, c.schemas, c.replay_from_ns) IS DISTINCT FROM"
         " (excluded.stype_in, excluded.symbols, excluded.schemas, excluded.replay_from_ns)",
         {
             "dataset": asked.dataset,

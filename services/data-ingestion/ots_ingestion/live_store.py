@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -51,6 +52,10 @@ AfterCommit = Callable[[str, set[int], set[int], int], None]
 
 class CursorMovedError(Exception):
     """Somebody else stored from this spool."""
+
+
+class RecordBuried(Exception):
+    """A record that cannot be stored lies among the dead letters; to go on, the cursor must be read again."""
 
 
 @dataclass(frozen=True)
@@ -148,9 +153,12 @@ class Storer:
                 self._failed(error)
             except (OSError, CursorMovedError) as error:
                 self._failed(error)
+            except RecordBuried:
+                continue
             except Exception as error:
                 # the batch holds something that cannot be stored: look for it in ever smaller ones
-                log.exception("live_batch_failed", dataset=self._dataset, records=self._most)
+                # as text: a console's traceback shows locals, and writing a batch of records out takes half a minute
+                log.error("live_batch_failed", dataset=self._dataset, records=self._most, trace=traceback.format_exc())
                 self._failed(error)
                 self._most = max(1, self._most // 8)
                 continue
@@ -190,6 +198,28 @@ class Storer:
             self.resume = dict(cursor.fetchall())
             cursor.execute("SELECT clock_offset_ns FROM collection_states WHERE dataset = %s", (self._dataset,))
             self.clock_offset_ns = int((cursor.fetchone() or (0,))[0])
+        self._take_over(connection)
+
+    def _take_over(self, connection: Connection) -> None:
+        """State what a collector with another spool left when it died: its files may never be seen again."""
+        with connection, connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT ended, stopped FROM collection_cursors WHERE dataset = %(dataset)s AND spool_id <> %(spool)s"
+                " AND moved_at > coalesce((SELECT moved_at FROM collection_cursors WHERE dataset = %(dataset)s"
+                " AND spool_id = %(spool)s), '-infinity') ORDER BY moved_at DESC LIMIT 1",
+                {"dataset": self._dataset, "spool": self._spool.spool_id},
+            )
+            row = cursor.fetchone()
+            if row is None:
+                return
+            ended, stopped = row
+            moved = replace(self.cursor, stopped=bool(ended and stopped))
+            self._set_cursor(connection, moved)
+            if not ended:
+                cursor.execute("SELECT schemas FROM collections WHERE dataset = %s", (self._dataset,))
+                for schema in (cursor.fetchone() or ([],))[0]:
+                    self._open_gap(cursor, schema, None, "restart", "a collector on another machine stopped")
+        self.cursor = moved
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
@@ -364,9 +394,10 @@ class Storer:
         except Exception as error:
             if len(offsets) > 1:
                 raise
-            log.exception("live_record_refused", dataset=self._dataset)
+            log.error("live_record_refused", dataset=self._dataset, error=f"{type(error).__name__}: {error}".strip())
             self._bury(connection, buffer, offsets, moved, error)
-            return
+            # what the batch left in memory belongs to rows that were rolled back
+            raise RecordBuried from error
         self.cursor, self.resume = moved, resume
         self._most = min(self._batching.most, self._most * 2)
         self._committed(reading, outcomes, began)

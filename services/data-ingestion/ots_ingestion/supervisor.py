@@ -39,6 +39,7 @@ _SILENCE_MARGIN_S = 5.0
 _SAME_CLOCK_NS = 60_000_000_000
 # at what part of its bound a spool that was full is written again
 _ROOM_AGAIN = 0.8
+_SYMBOLS_HINT = "what else was asked for is collected; start it again with symbols that the dataset knows"
 _ROOM_HINT = "make room, or raise LIVE_SPOOL_MAX_BYTES; it goes on by itself"
 # schemas that say something all the time in a session; those sampled a minute are given longer
 _STEADY = frozenset({"trades", "tbbo", "tcbbo", "mbp-1", "cmbp-1", "bbo-1s", "cbbo-1s"})
@@ -347,7 +348,7 @@ class Supervisor:
             self._count_received(session)
             if self._report.state == "replaying" and completed >= replays:
                 self._show("streaming", note)
-            self._show(self._report.state, note)
+            self._show(self._report.state, note, hint=_SYMBOLS_HINT if note else None)
             if self._report.state == "streaming" and self._report.lasted_s >= self._settings.stable_after_s:
                 self._attempts = 0
             self._stop.wait(_TICK_S)
