@@ -75,9 +75,10 @@ def gateway(start_gateway) -> Iterator[Gateway]:
 
 def _wait_until_it_answers(running, process, log, host):
     deadline = time.monotonic() + 30
+    named = {"Host": host} if host else None
     while True:
         try:
-            if requests.get(running.url + "/health/live", timeout=1, headers={"Host": host} if host else None).status_code == 200:
+            if requests.get(running.url + "/health/live", timeout=1, headers=named).status_code == 200:
                 return
         except requests.RequestException:
             assert process.poll() is None, log.read_text()

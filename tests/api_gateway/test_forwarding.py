@@ -3,25 +3,14 @@
 import hashlib
 import os
 import threading
-from pathlib import Path
 
 import pytest
 import requests
 
 from ots_gateway.access import Role
+from process_memory import memory_kib
 
 LARGE = os.urandom(2**20)
-
-
-def memory_kib(pid):
-    """Of a process and its children."""
-    children = Path(f"/proc/{pid}/task/{pid}/children")
-    pids = [pid, *map(int, children.read_text().split())]
-    found = 0
-    for each in pids:
-        status = Path(f"/proc/{each}/status").read_text()
-        found += int(status.split("VmRSS:")[1].split()[0])
-    return found
 
 
 def test_what_only_the_gateway_may_say_is_not_taken_from_clients(gateway):

@@ -140,7 +140,7 @@ class RequestHead:
             raise MalformedError(400, "framing", "a request to upgrade has no body here")
         connection = environ.get("HTTP_CONNECTION")
         if connection is None:
-            self.keep_alive = self.version == "1.1"
+            self.keep_alive = self.version == "1.1" and not self.upgrade
         else:
             options = tokens(str(connection))
             asked = "close" not in options and (self.version == "1.1" or "keep-alive" in options)
