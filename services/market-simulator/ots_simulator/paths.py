@@ -3,7 +3,8 @@
 Daily: correlated Gaussian returns with a market and a technology factor; the logarithm of volatility is a first-order
 autoregression with a common and an own part, whose common innovations go against the market's return (exponential
 Ornstein-Uhlenbeck volatility: Scott 1987, "Option pricing when the variance changes randomly"); compound Poisson jumps
-(Merton 1976). A weak pull of the log price towards its base level keeps prices of a sane size over years.
+(Merton 1976). A pull of the log price towards its base level (Schwartz 1997, "The stochastic behavior of commodity
+prices", model 1) with a half-life of 120 sessions keeps prices of a sane size over years.
 
 Minutes: given the day's ends, a Brownian bridge in the day's variance time, whose clock runs in a U over the session
 and by an intraday activity factor; the volatility is bridged likewise with correlated innovations. The extremes of a
@@ -45,7 +46,7 @@ _LOG_BASE_PRICE = np.log([u.price for u in UNDERLYINGS])
 LEVERAGE = -0.6  # correlation of the market's return and the common innovation of volatility
 _COMMON_PERSISTENCE, _COMMON_NOISE, _COMMON_SHARE = 0.97, 0.075, 0.8
 _OWN_PERSISTENCE, _OWN_NOISE = 0.90, 0.06
-_PULL = np.log(2.0) / 365.0
+_PULL = np.log(2.0) / 120.0  # of the log price towards its base, a session
 _OVERNIGHT_SHARE = 0.2  # of a day's variance, where the market closes between sessions
 _JUMPS_A_SESSION, _MARKET_JUMPS_A_SESSION = 0.02, 0.006
 _JUMP_SIZE = 2.5  # standard deviation, in standard deviations of a day
@@ -180,7 +181,7 @@ class Paths:
         last = _LOG_BASE_PRICE
         for i in range(n):
             open_log[i] = last + gap[i]
-            last = open_log[i] + deviation[i] * z[i] + jump[i] - 0.5 * sigma[i] ** 2 - _PULL * (last - _LOG_BASE_PRICE)
+            last = open_log[i] + deviation[i] * z[i] + jump[i] - _PULL * (last - _LOG_BASE_PRICE)
             close_log[i] = last
         days = opens // DAY_NS
         return DailyPath(days, opens, closes, open_log, close_log, deviation, common, own, jump, jump_at)
