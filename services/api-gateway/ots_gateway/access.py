@@ -102,7 +102,8 @@ ROUTES: tuple[Route, ...] = (
         body_limit=256 * KIB,
     ),
     Route(
-        "POST", "/api/v1/data/collection/stop", "data-ingestion", Role.OPERATOR, "control", "control", body_limit=8 * KIB
+        "POST", "/api/v1/data/collection/stop", "data-ingestion", Role.OPERATOR, "control", "control",
+        body_limit=8 * KIB,
     ),
     Route("GET", "/api/v1/data/collection/status", "data-ingestion", Role.VIEWER),
     # an estimate asks the vendor several things
