@@ -1,4 +1,4 @@
-"""``python -m ots_ingestion worker | collector | maintenance | retention | replay-dead-letters``."""
+"""The processes of ingestion, and the commands of whoever runs it; ``COMMAND --help`` says how each is used."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import argparse
 import sys
 
 import psycopg2
+from pydantic import ValidationError
 
 from ots_common import logs
 from ots_common.database import connect
-from ots_ingestion import backfiller, collector, commands, retention, worker
+from ots_ingestion import backfiller, cli, collector, commands, retention, worker
 from ots_ingestion.settings import IngestionSettings
 
 
@@ -24,9 +25,19 @@ def main() -> int:
         "maintenance", help="one upkeep of the time tables: partitions ahead, retention, compression"
     )
     commands.add_to(subcommands)
+    cli.add_to(subcommands)
     arguments = parser.parse_args()
-    settings = IngestionSettings()
-    logs.configure(f"ingestion-{arguments.command}", level=settings.log_level, fmt=settings.log_format)
+    try:
+        settings = IngestionSettings()
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
+        print(f"{arguments.command}: the environment is not complete: {wrong}", file=sys.stderr)
+        return 2
+    # a command's own lines are what its user reads
+    level = "WARNING" if arguments.command in cli.NAMES and settings.log_level == "INFO" else settings.log_level
+    logs.configure(f"ingestion-{arguments.command}", level=level, fmt=settings.log_format)
+    if arguments.command in cli.NAMES:
+        return cli.run(settings, arguments)
     if arguments.command == "worker":
         return worker.main(settings)
     if arguments.command == "collector":

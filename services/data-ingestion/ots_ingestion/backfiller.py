@@ -20,6 +20,7 @@ from prometheus_client import start_http_server
 from ots_common.database import Connection, Database, connect
 from ots_ingestion import backfill_parts, backfills, metrics
 from ots_ingestion.download import Download
+from ots_ingestion.repair import repair_once
 from ots_ingestion.schemas_offered import SchemaNotOffered
 from ots_ingestion.settings import IngestionSettings
 from ots_ingestion.vendor import NoKey, Vendor, VendorError
@@ -31,6 +32,7 @@ _BUSY_S = 0.25
 _IDLE_S = 5.0
 _MAX_BACKOFF_S = 10.0
 _FIRST_HISTORY_RETRY_S = 3.0
+_REPAIR_S = 5.0
 # downloads cannot be interrupted: what goes on after that is dropped, and begun again by the next process
 _GRACE_S = 5.0
 
@@ -57,7 +59,11 @@ class Backfiller:
             threading.Thread(target=self._download_for_ever, name=f"download-{i}", daemon=True)
             for i in range(self._settings.backfill_parallel)
         ]
-        for thread in (*threads, threading.Thread(target=self._ask_first_history, name="first-history", daemon=True)):
+        asking = [
+            threading.Thread(target=work, name=name, daemon=True)
+            for name, work in (("first-history", self._ask_first_history), ("repair", self._repair_for_ever))
+        ]
+        for thread in (*threads, *asking):
             thread.start()
         self._for_ever(self._tend)
         self._wake()
@@ -131,6 +137,21 @@ class Backfiller:
                     backfill_parts.release(connection, part.part_id)
         finally:
             line.close()
+
+    def _repair_for_ever(self) -> None:
+        self._for_ever(self._repair)
+
+    def _repair(self) -> None:
+        """Ask history for what the gap ledger lacks."""
+        while not self._stopping.wait(_REPAIR_S):
+            try:
+                vendor = self.vendor()
+            except NoKey:
+                vendor = None
+            try:
+                repair_once(self._database, self._settings, vendor)
+            except NoKey as error:
+                log.info("no_repair", error=str(error))
 
     def _ask_first_history(self) -> None:
         """Ask for the history of a fresh database, as soon as the vendor and the database answer."""

@@ -113,6 +113,12 @@ class Symbology:
         self._remembered = {one for one in self._remembered if one[1] >= day}
         self._looked_up = {pair: found for pair, found in self._looked_up.items() if pair[1] >= day}
 
+    def forget_stored(self) -> None:
+        """What was stored since is rolled back: our ids must be asked for again."""
+        self._instruments.clear()
+        self._remembered.clear()
+        self._looked_up.clear()
+
     def learn_definitions(self, connection: Connection, records: NDArray[Any], days: NDArray[np.int64]) -> None:
         """Take in definition records: they name, describe and date their instruments."""
         self._save(connection, contracts_of_definitions(records))

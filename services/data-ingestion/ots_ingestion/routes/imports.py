@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from flask import Response, json, request
 from flask_openapi3.blueprint import APIBlueprint
@@ -16,9 +16,8 @@ from ots_common.problems import Problem, invalid
 from ots_common.schemas import PageQuery, ProblemModel, RequestModel
 from ots_common.service import caller
 from ots_common.tables import table_response
-from ots_ingestion import runs, spool
-from ots_ingestion.dbn_file import InvalidDbnError, Summary, verify
-from ots_ingestion.layouts import SCHEMA_IDS, schema_of
+from ots_ingestion import runs
+from ots_ingestion.intake import check_source, take_in
 from ots_ingestion.settings import IngestionSettings
 
 MEDIA_TYPE = "application/vnd.databento.dbn"
@@ -94,19 +93,7 @@ def blueprint(settings: IngestionSettings, database: Database) -> APIBlueprint:
     )
     def import_file(query: ImportQuery) -> Response:
         _check_request(settings)
-        run_id = uuid4()
-        upload = spool.receive(request.stream, settings.spool_dir, run_id, settings.max_upload_bytes)
-        try:
-            summary = _verified(upload, settings)
-            path = spool.keep(upload)
-        except BaseException:
-            upload.path.unlink(missing_ok=True)
-            raise
-        try:
-            runs.create_run(database, run_id, upload, path, summary, caller().username, settings.batch_records)
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
+        run_id = take_in(request.stream, database, settings, caller().username)
         wait = min(max(query.wait, 0.0), settings.max_wait_s) if query.wait == query.wait else 0.0
         run = runs.wait_for_run(database, run_id, wait)
         ended = run is not None and run["status"] in ("done", "failed")
@@ -147,13 +134,7 @@ def _position(cursor: str) -> tuple[datetime, UUID]:
 
 
 def _check_request(settings: IngestionSettings) -> None:
-    if settings.market_source == "simulated":
-        raise Problem(
-            409,
-            "simulated-market",
-            "this platform holds a simulated market; real data must not mix with it",
-            hint="start it with MARKET_SOURCE=databento",
-        )
+    check_source(settings)
     if request.mimetype != MEDIA_TYPE:
         raise Problem(
             415,
@@ -166,30 +147,3 @@ def _check_request(settings: IngestionSettings) -> None:
         raise Problem(415, "content-encoding", "send the file as it is, without Content-Encoding; .zst is welcome")
     if request.content_length is not None and request.content_length > settings.max_upload_bytes:
         raise Problem(413, "too-large", f"the upload is larger than {settings.max_upload_bytes} bytes; split the file")
-
-
-def _verified(upload: spool.Upload, settings: IngestionSettings) -> Summary:
-    try:
-        if upload.size == 0:
-            raise InvalidDbnError("the body is empty")
-        summary = verify(upload.path, max_decompressed_bytes=settings.max_decompressed_bytes)
-    except InvalidDbnError as error:
-        raise Problem(
-            422, "invalid-dbn", f"{error}; nothing was stored", hint="download the file again and compare its size"
-        ) from error
-    schema = summary.header.schema
-    if schema is not None and schema not in SCHEMA_IDS:
-        raise Problem(
-            422,
-            "unsupported-schema",
-            f"records of schema {schema} are not stored here; nothing was stored",
-            extra={"supported": sorted(SCHEMA_IDS)},
-        )
-    if summary.records and not any(schema_of(rtype, schema) for rtype in summary.rtypes):
-        raise Problem(
-            422,
-            "unsupported-schema",
-            f"no record in the file is of a type that is stored here (types {sorted(summary.rtypes)})",
-            extra={"supported": sorted(SCHEMA_IDS)},
-        )
-    return summary
