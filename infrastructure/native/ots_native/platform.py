@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -203,7 +204,8 @@ class Platform:
             raise NativeError("\n".join([*busy, "Nothing was started."]))
 
     def _start(self, programs: Programs, settings: Settings) -> None:
-        self._say("Starting PostgreSQL and Redis.")
+        names = "PostgreSQL, Redis and the simulated market" if settings.is_simulated else "PostgreSQL and Redis"
+        self._say(f"Starting {names}.")
         everything = programs.all()
         first = (*STORAGE, SIMULATOR)
         self.supervisor.write_configuration(everything, autostart=first)
@@ -215,6 +217,8 @@ class Platform:
         self._run(
             "ots_gateway.accounts", "ensure-admin", "--reset-password", environment=programs.accounts_environment()
         )
+        if settings.is_simulated:
+            self._wait_for_simulator(settings)
         # from here on a new supervisord, started by the guard, brings back the services too
         self.supervisor.write_configuration(everything)
         self._say("Starting the services.")
@@ -229,6 +233,19 @@ class Platform:
         while waiting := [name for name, server in servers.items() if not server.is_ready()]:
             if time.monotonic() > deadline or self._given_up(waiting):
                 raise NativeError(self._failure(f"{' and '.join(waiting)} did not start.", waiting))
+            time.sleep(0.05)
+
+    def _wait_for_simulator(self, settings: Settings) -> None:
+        """Its first start compiles the mathematics, half a minute on a slow machine, and the services need the same."""
+        started = time.monotonic()
+        said = False
+        while not _accepts(settings.ports.simulator):
+            waited_s = time.monotonic() - started
+            if waited_s > self._ready_timeout_s or self._given_up([SIMULATOR]):
+                raise NativeError(self._failure("The simulated market did not start.", [SIMULATOR]))
+            if waited_s > 2 and not said:
+                self._say("Waiting for the simulated market; the first time it compiles for up to a minute.")
+                said = True
             time.sleep(0.05)
 
     def _run(self, module: str, *arguments: str, environment: Mapping[str, str]) -> None:
@@ -429,6 +446,11 @@ def _unwell(health: Mapping[str, Any]) -> dict[str, str]:
         return {}
     states = {name.removeprefix("data-"): str(answer.get("status")) for name, answer in services.items()}
     return {name: state for name, state in states.items() if state != "ok"}
+
+
+def _accepts(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _direct() -> urllib.request.OpenerDirector:
