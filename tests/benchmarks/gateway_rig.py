@@ -232,7 +232,8 @@ def _service(folder: Path) -> str:
 def plain_proxy(upstream: str) -> str:
     """nginx as nothing but a proxy with kept connections."""
     return (
-        f"upstream service {{ server {upstream.removeprefix('http://')}; keepalive 128; keepalive_requests 100000000; }}\n"
+        f"upstream service {{ server {upstream.removeprefix('http://')}; keepalive 128;"
+        " keepalive_requests 100000000; }\n"
         "server { listen 127.0.0.1:PORT; location / { proxy_pass http://service; proxy_http_version 1.1;\n"
         'proxy_set_header Connection ""; proxy_buffers 16 16k; } }\n'
     )
@@ -251,7 +252,8 @@ class Load:
 def wrk(server: Server, path: str, connections: int, seconds: float) -> Load:
     """Load from one thread of wrk. Every answer must be a 200."""
     told = subprocess.run(
-        ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--latency", "-H", f"Authorization: Bearer {server.token}",
+        ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--latency", "-H",
+         f"Authorization: Bearer {server.token}",
          server.url + path],
         capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
