@@ -27,7 +27,9 @@ from backfill_support import (
 )
 from data_ingestion_support import Ingestion, settings_for
 from dbn import DAY, midnight
-from ots_ingestion.gaps import open_gap
+from ots_ingestion.backfills import request_repair
+from ots_ingestion.gaps import gap_by_id, open_gap
+from ots_ingestion.vendor import TooCostly, Vendor, VendorUnavailable
 from simulator_support import RunningSimulator, running_simulator
 
 ALL_TRADES = sum(len(trades_of(number)) for number in range(DAYS))
@@ -441,3 +443,55 @@ def test_what_was_received_closes_the_gaps_it_covers(ingestion: Ingestion, marke
     assert closed == {ids["covered"]: "backfill", ids["half"]: None, ids["another"]: None, ids["going on"]: None}
     ((found,),) = market.database.rows("SELECT found FROM gaps WHERE gap_id = %s", (ids["covered"],))
     assert found > 0
+
+
+def test_a_gap_is_repaired_from_history(ingestion: Ingestion, market):
+    settings = ingestion.settings
+    begin = midnight(day(1))
+    with market.database.connection() as connection, connection.cursor() as cursor:
+        about = {"dataset": "EQUS.MINI", "schema": "trades", "evidence": "disconnect", "detail": "cut"}
+        gap_id = open_gap(cursor, symbol="AAPL", starts_ns=begin, ends_ns=begin + DAY, **about)
+        later = open_gap(
+            cursor,
+            symbol="AAPL",
+            starts_ns=begin,
+            ends_ns=after_the_tape() + 100 * DAY,
+            **{**about, "evidence": "mute"},
+        )
+        gap, not_yet = gap_by_id(cursor, gap_id), gap_by_id(cursor, later)
+    vendor = Vendor(settings)
+    with pytest.raises(TooCostly, match="max_cost_usd is 0"):
+        request_repair(market.database, vendor, settings, gap)
+    with pytest.raises(VendorUnavailable, match="history reaches"):
+        request_repair(market.database, vendor, settings, not_yet)
+    allowed = settings.model_copy(update={"repair_max_cost_usd": 1.0})
+    job = request_repair(market.database, vendor, allowed, gap)
+    assert request_repair(market.database, vendor, allowed, gap) == job
+    with backfilling(ingestion):
+        found = ended(ingestion, str(job))
+    assert (found["status"], found["origin"]) == ("done", "repair")
+    expected = len(trades_of(1)) // 2
+    assert market.database.rows("SELECT gap_id, closed_by, found FROM gaps WHERE closed_at IS NOT NULL") == [
+        (gap_id, "backfill", expected)
+    ]
+    # what repairs bring is kept no longer than what is collected
+    assert market.database.rows("SELECT DISTINCT keep FROM runs") == [(False,)]
+
+
+def test_a_fresh_database_asks_for_its_first_history_once(ingestion: Ingestion, market):
+    changes = {"backfill_on_first_start_days": 5, "backfill_on_first_start_max_cost_usd": 1.0}
+    with backfilling(ingestion, **changes), backfilling(ingestion, **changes):
+        (first,) = eventually(lambda: ingestion.get("/backfills").json["backfills"])
+        found = ended(ingestion, first["id"])
+        assert found["status"] == "done", found
+        assert found["origin"] == "first-start"
+        # this market has minute bars of two of the nine, and quotes of the options of one
+        assert {(w["schema"], w["stype_in"]) for w in found["wanted"]} == {
+            ("ohlcv-1m", "raw_symbol"),
+            ("cbbo-1m", "parent"),
+        }
+        assert len(ingestion.get("/backfills").json["backfills"]) == 1
+    assert count(market, "bars_1m") == len(bars_of(0)) * DAYS
+    with backfilling(ingestion, **changes):
+        time.sleep(1)
+    assert len(ingestion.get("/backfills").json["backfills"]) == 1

@@ -310,10 +310,16 @@ def _one_schema(schema: str, options: bool, start_ns: int, minutes: int | None) 
 
 
 def _if_offered(question: Question, vendor: Vendor, settings: IngestionSettings) -> Wanted | None:
+    """A market that lacks a schema, or some of the symbols, still has the rest."""
     try:
         return wanted(question, vendor, settings)
-    except (SchemaNotOffered, InvalidQuestion):
-        return None  # a market that lacks it still has the rest
+    except SchemaNotOffered:
+        return None
+    except InvalidQuestion as error:
+        known = tuple(symbol for symbol in question.symbols if symbol not in error.unknown)
+        if not known or known == question.symbols:
+            return None
+        return wanted(replace(question, symbols=known), vendor, settings)
 
 
 def _by_stype(symbols: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:

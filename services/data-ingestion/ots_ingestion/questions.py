@@ -21,11 +21,12 @@ _BAR_NS = {"ohlcv-1m": MINUTE_NS, "ohlcv-1h": 60 * MINUTE_NS, "ohlcv-1d": DAY_NS
 
 
 class InvalidQuestion(ValueError):
-    """Wrong whatever the vendor has. ``field``: what of the question is wrong."""
+    """Nothing can answer it. ``field``: what of the question is wrong; ``unknown``: symbols that the vendor lacks."""
 
-    def __init__(self, field: str, message: str) -> None:
+    def __init__(self, field: str, message: str, unknown: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.field = field
+        self.unknown = frozenset(unknown)
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ def _check_known(vendor: Vendor, dataset: str, symbols: Sequence[str], question:
     first, last = vendor.dataset_range(dataset)
     start, end = max(first, question.start_ns), min(last, question.end_ns or last)
     if unknown := vendor.unknown_symbols(dataset, symbols, "raw_symbol", start, end):
-        raise InvalidQuestion("symbols", f"{dataset} does not know {', '.join(unknown)} in that time")
+        raise InvalidQuestion("symbols", f"{dataset} does not know {', '.join(unknown)} in that time", unknown)
 
 
 def merged(parts: Iterable[Wanted]) -> Wanted:

@@ -32,6 +32,7 @@ T = TypeVar("T")
 _MAX_TEXT = 500
 _PASSING_STATUS = (408, 425, 500, 502, 503, 504)
 _RECENT_S = 5.0
+_NOBODY = "None of the symbols could be resolved"
 
 
 class VendorError(Exception):
@@ -222,23 +223,17 @@ class Vendor:
     def record_count(self, request: Request) -> int:
         """How many records answer it."""
         arguments = request.arguments()
-        return int(
-            self._call("get_record_count", self._metadata, lambda: self._client.metadata.get_record_count(**arguments))
-        )
+        return int(self._figure("get_record_count", lambda: self._client.metadata.get_record_count(**arguments)))
 
     def billable_size(self, request: Request) -> int:
         """Its answer's size, bytes without compression."""
         arguments = request.arguments()
-        return int(
-            self._call(
-                "get_billable_size", self._metadata, lambda: self._client.metadata.get_billable_size(**arguments)
-            )
-        )
+        return int(self._figure("get_billable_size", lambda: self._client.metadata.get_billable_size(**arguments)))
 
     def cost(self, request: Request) -> float:
         """What it costs, US dollars. Raises :class:`VendorUnavailable` when the answer is no price."""
         arguments = request.arguments()
-        usd = float(self._call("get_cost", self._metadata, lambda: self._client.metadata.get_cost(**arguments)))
+        usd = float(self._figure("get_cost", lambda: self._client.metadata.get_cost(**arguments)))
         if not math.isfinite(usd) or usd < 0:
             raise VendorUnavailable(f"the vendor's price is no price: {usd}")
         return usd
@@ -274,6 +269,15 @@ class Vendor:
         except BadRequest as error:
             if path.exists():  # an answer came, and the client could not read it
                 raise TransferCut(f"the answer is no DBN file: {error}") from None
+            raise
+
+    def _figure(self, name: str, call: Callable[[], Any]) -> Any:
+        """A figure about records; 0 for days on which the symbols meant nothing, which the vendor answers with a 422."""
+        try:
+            return self._call(name, self._metadata, call)
+        except BadRequest as error:
+            if _NOBODY in str(error):
+                return 0
             raise
 
     def _recent(self, name: str, dataset: str, call: Callable[[], Any]) -> Any:
