@@ -272,7 +272,7 @@ class Vendor:
             raise
 
     def _figure(self, name: str, call: Callable[[], Any]) -> Any:
-        """A figure about records; 0 for days on which the symbols meant nothing, which the vendor answers with a 422."""
+        """A figure about records; 0 for days on which the symbols meant nothing, a 422 of the vendor."""
         try:
             return self._call(name, self._metadata, call)
         except BadRequest as error:
