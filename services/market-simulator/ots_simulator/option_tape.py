@@ -88,7 +88,7 @@ class OptionTape:
     def __init__(self, paths: Paths, chains: Chains) -> None:
         self.paths, self.chains = paths, chains
         self._salts = {u.symbol: salt(paths.seed, "option-quotes", u.symbol) for u in UNDERLYINGS}
-        self.day = lru_cache(maxsize=40)(self._day)
+        self.day = lru_cache(maxsize=18)(self._day)
         self._nodes = lru_cache(maxsize=40)(self._value_nodes)
 
     def _day(self, symbol: str, day: int) -> OptionDay:

@@ -7,8 +7,8 @@ function phi(theta) = eta / sqrt(theta (1 + theta)), free of butterfly and calen
 rises with T always.
 
 Prices are American (ots_quant): the European price at the moment plus the premium of early exercise. The premium is
-that of the time to expiration as of the start of a quarter of the UTC day, times the share of that time that is left: so
-a quarter day of a chain shares its exercise boundaries. Where the premium is all interest (deep in the money) that is
+that of the time to expiration as of the start of a quarter of the UTC day, times the share of it that is left: so a
+quarter day of a chain shares its exercise boundaries. Where the premium is all interest (deep in the money) that is
 exact to first order; elsewhere the error stays below a cent (tested).
 """
 

@@ -289,7 +289,7 @@ def _parted(h: _Hour, amount: Ints, weight: Floats) -> Ints:
     total = np.repeat(running[h.ends - 1], counts)
     share = np.divide(running, total, out=np.zeros_like(running), where=total > 0.0)
     given = np.floor(share * np.repeat(amount[h.traded], counts)).astype(np.int64)
-    parts = np.diff(given, prepend=0)
+    parts: Ints = np.diff(given, prepend=0)
     parts[h.starts] = given[h.starts]
     return parts
 
