@@ -16,6 +16,7 @@ from ots_gateway.limits import DEFAULTS, PER_ADDRESS
 from ots_gateway.settings import GatewaySettings
 from ots_ingestion.app import create_app as create_ingestion
 from ots_ingestion.settings import IngestionSettings
+from places import ROOT
 
 NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
 DOCUMENTS = "/openapi/"
@@ -86,3 +87,11 @@ def test_the_views_of_the_gateway_are_the_rows_of_the_gateway():
         if rule.endpoint != "static"
     }
     assert own == rows
+
+
+@pytest.mark.parametrize("service", ["analytics", "cache", "data_ingestion", "api_gateway"])
+def test_no_two_models_of_a_service_have_one_name(service):
+    """A service's OpenAPI document knows a model by its name only: of two, one would be described as the other."""
+    sources = (ROOT / "services" / service.replace("_", "-")).glob("ots_*/**/*.py")
+    names = [name for source in sources for name in re.findall(r"^class (\w+Model)\(", source.read_text("utf-8"), re.M)]
+    assert sorted(names) == sorted(set(names))

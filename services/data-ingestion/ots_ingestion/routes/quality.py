@@ -51,7 +51,7 @@ class QualityQuery(RequestModel):
     )
 
 
-class SessionModel(BaseModel):
+class QualitySessionModel(BaseModel):
     """The session that was looked at; ``until``: its close, or the last whole minute while it is on."""
 
     date: str
@@ -79,7 +79,7 @@ class OrderModel(BaseModel):
     out_of_order_by_sequence: int | None = Field(description="null: the schema has no sequence numbers")
 
 
-class QuotesModel(BaseModel):
+class QuoteQualityModel(BaseModel):
     """Quotes in the session; shares are of them."""
 
     quotes: int
@@ -124,7 +124,7 @@ class SchemaModel(BaseModel):
     outside_session: int
     completeness: CompletenessModel
     order: OrderModel | None
-    quotes: QuotesModel | None
+    quotes: QuoteQualityModel | None
     latency_event_to_receive: LatencyModel | None
     outliers: OutliersModel | None
     reason: str | None
@@ -149,7 +149,7 @@ class UnknownModel(BaseModel):
     reason: str
 
 
-class GapsModel(BaseModel):
+class SessionGapsModel(BaseModel):
     """The gap ledger within the session."""
 
     open: list[GapModel]
@@ -166,11 +166,11 @@ class QualityModel(BaseModel):
     source: str
     as_of: str | None = Field(description="the newest record that was counted; a bar counts from its end")
     contracts: int | None = Field(description="contracts that had not expired; null for a single symbol")
-    session: SessionModel
+    session: QualitySessionModel
     schemas: list[SchemaModel]
     duplicates: DuplicatesModel
     latency_event_to_store: UnknownModel
-    gaps: GapsModel
+    gaps: SessionGapsModel
 
 
 def blueprint(settings: IngestionSettings, database: Database) -> APIBlueprint:
