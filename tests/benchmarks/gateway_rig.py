@@ -196,7 +196,9 @@ def nginx_path() -> str:
 @contextmanager
 def running() -> Iterator[Rig]:
     """The service behind, PostgreSQL and Redis."""
-    with tempfile.TemporaryDirectory(prefix="gateway-bench-") as name:
+    # in memory where there is some: a disk that is busy would stall whoever writes metrics and logs
+    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
+    with tempfile.TemporaryDirectory(prefix="gateway-bench-", dir=memory) as name:
         folder = Path(name)
         folder.chmod(0o755)
         postgres = PostgresServer(folder / "postgres", Ports.free().postgres)

@@ -204,12 +204,18 @@ def _complete(operation: dict[str, Any], route: Route, *, known: bool) -> None:
     if route.idempotent:
         operation["parameters"] = [*operation.get("parameters", []), _IDEMPOTENCY_KEY]
     responses = operation.setdefault("responses", {})
+    if not any(status.startswith("2") for status in responses):
+        responses["200"] = {"description": "As the name says"}
+    if route.pattern == "/health":
+        responses["503"] = {"description": "Something that is needed does not answer; the body says what"}
     for answer in responses.values():
         if route.pattern not in ("/metrics",):
             answer.setdefault("headers", {}).update(_LIMIT_FIELDS)
-    for status in _problems(route):
+    own = {int(status) for status in responses if status.isdigit() and int(status) >= 400}
+    # what is wrong is a problem, whoever says it; only /health says more when something is down
+    for status in sorted((own | set(_problems(route))) - ({503} if route.pattern == "/health" else set())):
         responses[str(status)] = {
-            "description": TITLES[status],
+            "description": TITLES.get(status, "Error"),
             "content": {"application/problem+json": {"schema": {"$ref": f"{_REF}Problem"}}},
         }
 
