@@ -57,7 +57,7 @@ def told(answer):
 
 
 def unlock_now(gateway):
-    gateway.database.execute("UPDATE login_failures SET locked_until = now()")
+    gateway.database.execute("UPDATE login_failures SET locked_until = now() WHERE locked_until IS NOT NULL")
 
 
 def hold(gateway):

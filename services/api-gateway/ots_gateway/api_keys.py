@@ -20,7 +20,7 @@ from ots_gateway.access import Role
 
 SCOPES = ("market", "analytics", "cache", "control", "account")
 AT_MOST = 50
-_KEY = re.compile(r"^ots_[a-z2-7]{8}_[A-Za-z0-9_-]{43}$")
+_KEY = re.compile(r"ots_[a-z2-7]{8}_[A-Za-z0-9_-]{43}")
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 
 
@@ -57,7 +57,12 @@ _STANDS = "k.revoked_at IS NULL AND k.expires_at > now() AND NOT u.disabled"
 
 def is_one(credential: str) -> bool:
     """Whether it is written as a key is."""
-    return _KEY.match(credential) is not None
+    return _KEY.fullmatch(credential) is not None
+
+
+def hash_of(key: str) -> bytes:
+    """What is stored of a key: it has 256 random bits, so one fast hash is enough."""
+    return hashlib.sha256(key.encode()).digest()
 
 
 class ApiKeys:
@@ -110,7 +115,7 @@ class ApiKeys:
             cursor.execute(
                 "INSERT INTO api_keys (user_id, name, prefix, key_hash, role, scopes, expires_at)"
                 f" VALUES (%s, %s, %s, %s, %s, %s, now() + make_interval(days => %s)) RETURNING {_SHOWN}",
-                (user_id, name, prefix, hashlib.sha256(key.encode()).digest(), role.label, sorted(scopes), days),
+                (user_id, name, prefix, hash_of(key), role.label, sorted(scopes), days),
             )
             return _stored(cursor.fetchone() or ()), key
 

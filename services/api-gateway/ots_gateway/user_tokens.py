@@ -20,7 +20,7 @@ LEEWAY_S = 5
 # what a header may say: a token that brings its own key, names an address for it or asks for extensions is not ours
 _HEADER = frozenset({"alg", "kid", "typ"})
 _CLAIMS = ["iss", "aud", "sub", "name", "role", "sid", "iat", "nbf", "exp", "jti"]
-_UUID = re.compile(r"^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _NOT_OURS = "not a token of this platform"
 
 
@@ -91,7 +91,7 @@ class TokenAuthority:
 
 def _read(claims: dict[str, Any], kid: str) -> Claims:
     user_id, session_id = str(claims["sub"]), str(claims["sid"])
-    if not (_UUID.match(user_id) and _UUID.match(session_id)):
+    if not (_UUID.fullmatch(user_id) and _UUID.fullmatch(session_id)):
         raise InvalidTokenError(_NOT_OURS)
     return Claims(
         user_id, session_id, Role.named(str(claims["role"])), str(claims["jti"]), kid, float(claims["exp"]) + LEEWAY_S
