@@ -137,5 +137,5 @@ def test_every_login_write_and_refusal_is_in_the_audit_log(gateway):
     assert events(write) == [("write", "somebody", "trader", 200, "POST")]
     assert events(refusal) == [("refused", "somebody", "viewer", 403, "POST")]
     assert events(stranger) == [("refused", None, None, 401, "GET")]
-    assert events(failed) == [("login_failed", None, None, 401, "POST")]
+    assert events(failed) == [("login_failed", "admin", None, 401, "POST")]
     assert events(reading) == []
