@@ -1,8 +1,8 @@
 """Which of Databento's schemas is taken where a dataset lacks the one that was asked for.
 
 A consolidated feed (OPRA.PILLAR) has the best bid and offer of all its venues in schemas of their own: what is
-``tbbo`` of one venue is ``tcbbo`` there. Where a dataset has one of such a pair, it stands for the other, and the answer
-says so.
+``tbbo`` of one venue is ``tcbbo`` there. Where a dataset has one of such a pair, it stands for the other, and the
+answer says so.
 """
 
 from __future__ import annotations
