@@ -39,6 +39,7 @@ _QUICK = {
     "stable_after_s": 0.5,
     "heartbeat_s": 5,
     "mute_after_s": 3,
+    "connection_limit_wait_s": 1,
     "live_batch_records": 500,
     "live_max_batch_records": 2000,
     "live_part_bytes": 100_000,

@@ -299,3 +299,31 @@ def test_sigterm_ends_soon_and_loses_nothing(place):
     assert place.status["state"] == "waiting"
     place.collector.start()
     place.until_whole()
+
+
+def open_gaps(place):
+    return place.market.database.rows("SELECT evidence, starts_ns, ends_ns FROM gaps WHERE closed_at IS NULL")
+
+
+def test_a_feed_that_never_came_is_in_the_ledger_and_ends_with_the_wish(place):
+    fault = place.simulator.fault("refuse", times=0)
+    place.start()
+    assert eventually(lambda: open_gaps(place), bool) == [("disconnect", OPEN, None)]
+    place.service.post("/collection/stop", json={})
+    ended = eventually(lambda: open_gaps(place)[0][2], lambda end: end is not None)
+    assert ended > OPEN
+    assert place.stored() == 0
+    assert place.simulator.fired(fault) > 0
+    place.simulator.clear_faults()
+    place.start()
+    place.until_whole()
+    eventually(place.all_closed)
+
+
+@pytest.mark.parametrize("place", [{"collector": {"connection_limit_wait_s": 0.5}}], indirect=True)
+def test_a_drop_before_the_first_record_is_in_the_ledger_until_replay(place):
+    place.simulator.fault("error", code=3, times=2)
+    place.start()
+    place.until_whole()
+    eventually(place.all_closed)
+    assert place.gaps()[0][:3] == ("disconnect", "replay", OPEN)

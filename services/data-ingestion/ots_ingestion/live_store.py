@@ -112,6 +112,7 @@ class Storer:
         self._sessions = sessions
         self._after_commit = after_commit
         self._stop = threading.Event()
+        self._winding_up = threading.Event()
         self._most = batching.most
         self._waiting_since: float | None = None
         self.ready = threading.Event()
@@ -135,6 +136,12 @@ class Storer:
                 return False
             time.sleep(0.02)
         return True
+
+    def wind_up(self) -> None:
+        """Nothing more is wanted for now: what is missing ends here, and may be repaired."""
+        self._winding_up.set()
+        with self._spool.changed:
+            self._spool.changed.notify_all()
 
     def stop(self, timeout_s: float) -> None:
         """End after the transaction in hand."""
@@ -284,7 +291,8 @@ class Storer:
             self._set_cursor(connection, moved)
             if ending.evidence is not None:
                 for schema in reading.opening.schemas:
-                    self._open_gap(database, schema, None, ending.evidence, ending.detail)
+                    began_ns = self._began(reading.opening, schema)
+                    self._open_gap(database, schema, None, ending.evidence, ending.detail, began_ns=began_ns)
             else:
                 # what is missing is known now, and may be repaired; should collection go on, replay closes it
                 for gap in self._pending(database):
@@ -296,6 +304,8 @@ class Storer:
     def _next_connection(self, connection: Connection) -> _Reading | None:
         following = [number for number in self._spool.connections() if number > self.cursor.connection]
         if not following:
+            if self._winding_up.is_set():
+                self._end_pending(connection)
             self._wait()
             return None
         opening = self._spool.opening(following[0])
@@ -500,7 +510,8 @@ class Storer:
                     self._close_gaps(database, schema, control.at_ns)
         elif control.error and control.code == SKIPPED:
             for schema in reading.opening.schemas:
-                self._open_gap(database, schema, None, "skipped", control.text, resume)
+                began_ns = self._began(reading.opening, schema)
+                self._open_gap(database, schema, None, "skipped", control.text, resume, began_ns=began_ns)
             return replace(moved, broken=True)
         return moved
 
@@ -526,6 +537,9 @@ class Storer:
             boundary = feed_ns if start is None else start
             left_at = resume.get(schema)
             pending = self._pending(database, schema)
+            if left_at is None and pending:
+                database.execute("SELECT min(starts_ns) FROM gaps WHERE gap_id = ANY(%s)", (pending,))
+                left_at = (database.fetchone() or (None,))[0]
             if left_at is not None and left_at < boundary and (pending or not moved.stopped):
                 nothing_traded = self._sessions.between(left_at, boundary)
                 empty = nothing_traded.start == nothing_traded.stop
@@ -553,11 +567,18 @@ class Storer:
         evidence: str,
         detail: str,
         resume: dict[str, int | None] | None = None,
+        *,
+        began_ns: int | None = None,
     ) -> None:
-        """State that what comes after the last record stored is missing, until a replay has brought it."""
+        """State that what comes after the last record stored is missing, until a replay has brought it.
+
+        ``began_ns``: from when on it was asked for; that counts when nothing of it ever came.
+        """
         starts_ns = (self.resume if resume is None else resume).get(schema)
         if starts_ns is None:
-            return  # nothing of it ever came: the next connection begins where this one did
+            starts_ns = began_ns
+        if starts_ns is None:
+            return
         if not self._pending(database, schema):
             database.execute(
                 "UPDATE collection_schemas SET replayed = 0 WHERE dataset = %s AND schema = %s", (self._dataset, schema)
@@ -612,6 +633,21 @@ class Storer:
         )
         for row in database.fetchall():
             gaps.end_gap(database, int(row[0]), opening.opened_ns + self.clock_offset_ns)
+
+    def _began(self, opening: Opening, schema: str) -> int:
+        """From when on a connection was asked for a schema, by the feed's clock (0 asks for whatever it can replay)."""
+        return opening.starts.get(schema) or opening.opened_ns + self.clock_offset_ns
+
+    def _end_pending(self, connection: Connection) -> None:
+        with connection, connection.cursor() as database:
+            database.execute(
+                "SELECT g.gap_id FROM collection_pending_gaps p JOIN gaps g USING (gap_id)"
+                " WHERE p.dataset = %s AND g.ends_ns IS NULL",
+                (self._dataset,),
+            )
+            for (gap,) in database.fetchall():
+                gaps.end_gap(database, int(gap), time.time_ns() + self.clock_offset_ns)
+        self._winding_up.clear()
 
     def _pending(self, database: psycopg2.extensions.cursor, schema: str | None = None) -> list[int]:
         database.execute(

@@ -174,6 +174,8 @@ class Supervisor:
         wanted = self._wanted()
         if wanted is None or not wanted.wanted:
             self._attempts = 0
+            if self._report.state != "stopped" and self._storer is not None:
+                self._storer.wind_up()
             self._show("stopped", "nothing is asked for")
             self._stop.wait(_IDLE_S)
         elif not self._room():
