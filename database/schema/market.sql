@@ -197,6 +197,96 @@ CREATE TABLE applied_migrations (
     applied_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
+CREATE TABLE backfill_parts (
+    part_id bigint NOT NULL,
+    backfill_id uuid NOT NULL,
+    rank integer NOT NULL,
+    dataset text NOT NULL,
+    schema text NOT NULL,
+    stype_in text NOT NULL,
+    symbols text[] NOT NULL,
+    starts_ns bigint NOT NULL,
+    ends_ns bigint NOT NULL,
+    estimated_records bigint NOT NULL,
+    status text DEFAULT 'waiting'::text NOT NULL,
+    holder text,
+    attempts integer DEFAULT 0 NOT NULL,
+    cuts integer DEFAULT 0 NOT NULL,
+    retry_at timestamp with time zone,
+    expected bigint,
+    received bigint,
+    bytes bigint,
+    cost_usd double precision DEFAULT 0 NOT NULL,
+    run_id uuid,
+    error_kind text,
+    error text,
+    started_at timestamp with time zone,
+    finished_at timestamp with time zone,
+    CONSTRAINT backfill_parts_check CHECK ((starts_ns < ends_ns)),
+    CONSTRAINT backfill_parts_check1 CHECK (((status <> ALL (ARRAY['storing'::text, 'done'::text])) OR ((expected IS NOT NULL) AND (received = expected)))),
+    CONSTRAINT backfill_parts_check2 CHECK (((status <> 'storing'::text) OR (run_id IS NOT NULL))),
+    CONSTRAINT backfill_parts_status_check CHECK ((status = ANY (ARRAY['waiting'::text, 'downloading'::text, 'storing'::text, 'done'::text, 'failed'::text, 'cancelled'::text]))),
+    CONSTRAINT backfill_parts_stype_in_check CHECK ((stype_in = ANY (ARRAY['raw_symbol'::text, 'parent'::text])))
+);
+
+COMMENT ON TABLE backfill_parts IS 'One download each: [starts_ns, ends_ns) of index time, of one schema and some symbols';
+
+COMMENT ON COLUMN backfill_parts.holder IS 'The attempt that downloads it; a later attempt takes its place, and the earlier one''s file is dropped';
+
+COMMENT ON COLUMN backfill_parts.cuts IS 'Downloads that were not whole, and runs that failed: only so many are tried again';
+
+COMMENT ON COLUMN backfill_parts.expected IS 'The vendor''s own count of the records (metadata.get_record_count)';
+
+COMMENT ON COLUMN backfill_parts.run_id IS 'The run that stores it; NULL where there was nothing to store';
+
+ALTER TABLE backfill_parts ALTER COLUMN part_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME backfill_parts_part_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE backfills (
+    backfill_id uuid NOT NULL,
+    fingerprint text NOT NULL,
+    origin text NOT NULL,
+    requested_by text NOT NULL,
+    wanted jsonb NOT NULL,
+    notes text[] DEFAULT '{}'::text[] NOT NULL,
+    starts_ns bigint NOT NULL,
+    ends_ns bigint NOT NULL,
+    status text DEFAULT 'queued'::text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    started_at timestamp with time zone,
+    finished_at timestamp with time zone,
+    estimated_usd double precision NOT NULL,
+    estimated_records bigint NOT NULL,
+    estimated_bytes bigint NOT NULL,
+    max_cost_usd double precision NOT NULL,
+    spent_usd double precision DEFAULT 0 NOT NULL,
+    gap_id bigint,
+    error text,
+    hint text,
+    CONSTRAINT backfills_check CHECK ((starts_ns < ends_ns)),
+    CONSTRAINT backfills_estimated_bytes_check CHECK ((estimated_bytes >= 0)),
+    CONSTRAINT backfills_estimated_records_check CHECK ((estimated_records >= 0)),
+    CONSTRAINT backfills_estimated_usd_check CHECK ((estimated_usd >= (0)::double precision)),
+    CONSTRAINT backfills_max_cost_usd_check CHECK ((max_cost_usd >= (0)::double precision)),
+    CONSTRAINT backfills_origin_check CHECK ((origin = ANY (ARRAY['request'::text, 'first-start'::text, 'repair'::text]))),
+    CONSTRAINT backfills_spent_usd_check CHECK ((spent_usd >= (0)::double precision)),
+    CONSTRAINT backfills_status_check CHECK ((status = ANY (ARRAY['queued'::text, 'running'::text, 'done'::text, 'failed'::text, 'cancelled'::text])))
+);
+
+COMMENT ON COLUMN backfills.fingerprint IS 'Of the question; the same question again is the same backfill, which goes on where it was';
+
+COMMENT ON COLUMN backfills.wanted IS 'A list: dataset, schema, stype_in, symbols, number of windows, estimate of each';
+
+COMMENT ON COLUMN backfills.max_cost_usd IS 'No download is started that could bring spent_usd above it; Infinity where history is free';
+
+COMMENT ON COLUMN backfills.spent_usd IS 'The vendor''s price of every download that was begun, repeated ones included';
+
 CREATE TABLE bars_1d (
     instrument_id integer CONSTRAINT bars_1m_instrument_id_not_null NOT NULL,
     ts timestamp with time zone CONSTRAINT bars_1m_ts_not_null NOT NULL,
@@ -252,6 +342,102 @@ COMMENT ON COLUMN bars_1m.ts IS 'The start of the minute';
 
 COMMENT ON COLUMN bars_1m.origin IS 'v: the vendor''s own bar; t: built from stored trades. The vendor''s wins';
 
+CREATE TABLE collection_cursors (
+    dataset text NOT NULL,
+    spool_id text NOT NULL,
+    connection bigint NOT NULL,
+    part integer NOT NULL,
+    "position" bigint NOT NULL,
+    ended boolean NOT NULL,
+    stopped boolean NOT NULL,
+    broken boolean NOT NULL,
+    repeats bytea NOT NULL,
+    moved_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+COMMENT ON TABLE collection_cursors IS 'How far each spool is stored; moved in the transaction of the rows';
+
+COMMENT ON COLUMN collection_cursors."position" IS 'Bytes of this part of this connection that are stored';
+
+COMMENT ON COLUMN collection_cursors.ended IS 'Everything of this connection is stored, and its end is in the gap ledger';
+
+COMMENT ON COLUMN collection_cursors.stopped IS 'It ended because no more was wanted: what came later is not missing';
+
+COMMENT ON COLUMN collection_cursors.broken IS 'The feed skipped records in this connection: what came later does not move resume_ns';
+
+COMMENT ON COLUMN collection_cursors.repeats IS 'What the counters of equal records knew here';
+
+CREATE TABLE collection_pending_gaps (
+    gap_id bigint NOT NULL,
+    dataset text NOT NULL,
+    schema text NOT NULL
+);
+
+COMMENT ON TABLE collection_pending_gaps IS 'Gaps that the feed''s replay, going on or still to come, will close';
+
+CREATE TABLE collection_schemas (
+    dataset text NOT NULL,
+    schema text NOT NULL,
+    resume_ns bigint,
+    last_ns bigint,
+    records bigint DEFAULT 0 NOT NULL,
+    replayed bigint DEFAULT 0 NOT NULL
+);
+
+COMMENT ON COLUMN collection_schemas.resume_ns IS 'Index time up to which everything that came is stored: a replay begins here';
+
+COMMENT ON COLUMN collection_schemas.last_ns IS 'The newest index time stored';
+
+COMMENT ON COLUMN collection_schemas.replayed IS 'Records newly stored since the oldest pending gap opened';
+
+CREATE TABLE collection_states (
+    dataset text NOT NULL,
+    state text NOT NULL,
+    since timestamp with time zone NOT NULL,
+    reason text,
+    hint text,
+    attempts integer DEFAULT 0 NOT NULL,
+    next_retry_at timestamp with time zone,
+    holder text NOT NULL,
+    session_id text,
+    connections bigint DEFAULT 0 NOT NULL,
+    received bigint DEFAULT 0 NOT NULL,
+    last_received_at timestamp with time zone,
+    spool_bytes bigint DEFAULT 0 NOT NULL,
+    store_error text,
+    clock_offset_ns bigint DEFAULT 0 NOT NULL,
+    reported_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT collection_states_state_check CHECK ((state = ANY (ARRAY['stopped'::text, 'waiting'::text, 'connecting'::text, 'authenticating'::text, 'subscribing'::text, 'replaying'::text, 'streaming'::text, 'mute'::text, 'backing_off'::text, 'failed'::text, 'disk_full'::text])))
+);
+
+COMMENT ON TABLE collection_states IS 'As the collector that holds the dataset''s lease last reported it';
+
+COMMENT ON COLUMN collection_states.clock_offset_ns IS 'The feed''s clock less ours: 0, but for a tape';
+
+CREATE TABLE collections (
+    dataset text NOT NULL,
+    wanted boolean NOT NULL,
+    stype_in text NOT NULL,
+    symbols text[] NOT NULL,
+    schemas text[] NOT NULL,
+    notes text[] DEFAULT '{}'::text[] NOT NULL,
+    replay_from_ns bigint,
+    revision bigint DEFAULT 1 NOT NULL,
+    requested_by text NOT NULL,
+    requested_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT collections_stype_in_check CHECK ((stype_in = ANY (ARRAY['raw_symbol'::text, 'parent'::text])))
+);
+
+COMMENT ON TABLE collections IS 'What was asked for last, a row a dataset; it lasts over restarts';
+
+COMMENT ON COLUMN collections.schemas IS 'As subscribed: Databento''s names, definition first';
+
+COMMENT ON COLUMN collections.notes IS 'Where what is subscribed is not what was asked: tbbo became tcbbo';
+
+COMMENT ON COLUMN collections.replay_from_ns IS 'Where a schema that was never collected begins; NULL: now';
+
+COMMENT ON COLUMN collections.revision IS 'Grows with each change, so that the collector sees it';
+
 CREATE TABLE corporate_actions (
     symbol text NOT NULL,
     ex_date date NOT NULL,
@@ -283,6 +469,46 @@ CREATE TABLE dbn_schemas (
 
 COMMENT ON TABLE dbn_schemas IS 'Databento''s numbers of its schemas (dbn::enums::Schema)';
 
+CREATE TABLE dead_letters (
+    dead_letter_id bigint NOT NULL,
+    dataset text NOT NULL,
+    schema text NOT NULL,
+    reason text NOT NULL,
+    origin text NOT NULL,
+    records bytea NOT NULL,
+    ords integer[],
+    number integer NOT NULL,
+    whole boolean NOT NULL,
+    digest bytea NOT NULL,
+    first_at_ns bigint,
+    buried_at timestamp with time zone DEFAULT now() NOT NULL,
+    seen integer DEFAULT 1 NOT NULL,
+    attempts integer DEFAULT 0 NOT NULL,
+    tried_at timestamp with time zone,
+    stored bigint DEFAULT 0 NOT NULL,
+    note text,
+    replayed_at timestamp with time zone
+);
+
+COMMENT ON TABLE dead_letters IS 'Records that could not be stored, byte for byte, until a replay stores them';
+
+COMMENT ON COLUMN dead_letters.records IS 'DBN records one after the other; emptied once they are stored';
+
+COMMENT ON COLUMN dead_letters.ords IS 'The rank of each record among its equals where it came from (see trades.ord); NULL: to be counted on replay';
+
+COMMENT ON COLUMN dead_letters.whole IS 'False: the bytes are not whole records, and no replay can read them';
+
+COMMENT ON COLUMN dead_letters.seen IS 'How often the same bytes came for the same reason';
+
+ALTER TABLE dead_letters ALTER COLUMN dead_letter_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME dead_letters_dead_letter_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE definitions (
     instrument_id integer NOT NULL,
     ts timestamp with time zone NOT NULL,
@@ -307,6 +533,50 @@ COMMENT ON TABLE definitions IS 'Every definition record, dated: which contracts
 COMMENT ON COLUMN definitions.ts IS 'When the vendor received it (ts_recv): a definition holds for the day it was delivered';
 
 COMMENT ON COLUMN definitions.contract_multiplier IS 'As delivered; OPRA leaves it undefined, which means 100';
+
+CREATE TABLE gaps (
+    gap_id bigint NOT NULL,
+    dataset text NOT NULL,
+    schema text NOT NULL,
+    symbol text,
+    starts_ns bigint NOT NULL,
+    ends_ns bigint,
+    evidence text NOT NULL,
+    detail text NOT NULL,
+    opened_at timestamp with time zone DEFAULT now() NOT NULL,
+    closed_at timestamp with time zone,
+    closed_by text,
+    found bigint,
+    repair_attempts integer DEFAULT 0 NOT NULL,
+    repair_after timestamp with time zone,
+    repair_job text,
+    repair_note text,
+    CONSTRAINT gaps_check CHECK ((starts_ns < ends_ns)),
+    CONSTRAINT gaps_check1 CHECK ((((closed_at IS NULL) = (closed_by IS NULL)) AND ((closed_at IS NULL) = (found IS NULL)))),
+    CONSTRAINT gaps_check2 CHECK (((closed_at IS NULL) OR (ends_ns IS NOT NULL))),
+    CONSTRAINT gaps_closed_by_check CHECK ((closed_by = ANY (ARRAY['replay'::text, 'backfill'::text, 'session'::text]))),
+    CONSTRAINT gaps_evidence_check CHECK ((evidence = ANY (ARRAY['disconnect'::text, 'skipped'::text, 'mute'::text, 'aged-out'::text, 'heartbeat'::text, 'sequence'::text, 'session'::text, 'restart'::text, 'disk-full'::text]))),
+    CONSTRAINT gaps_found_check CHECK ((found >= 0))
+);
+
+COMMENT ON TABLE gaps IS 'Intervals [starts_ns, ends_ns) of which records may be missing, each with its evidence, until they are found';
+
+COMMENT ON COLUMN gaps.symbol IS 'A ticker, or a parent such as AAPL.OPT; NULL: everything that is collected of that dataset and schema';
+
+COMMENT ON COLUMN gaps.ends_ns IS 'NULL: not over yet';
+
+COMMENT ON COLUMN gaps.found IS 'Records that the closing brought in; 0: nothing had been missing';
+
+COMMENT ON COLUMN gaps.repair_after IS 'Not to be asked of history again before';
+
+ALTER TABLE gaps ALTER COLUMN gap_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME gaps_gap_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
 
 CREATE TABLE instruments (
     instrument_id integer NOT NULL,
@@ -405,6 +675,40 @@ COMMENT ON COLUMN quotes.price IS 'The trade (tbbo, tcbbo, mbp-1 with action T) 
 
 COMMENT ON COLUMN quotes.event_at_ns IS 'ts_event; sampled quotes: the last trade''s, NULL before the first';
 
+CREATE TABLE rate_curves (
+    curve_id bigint NOT NULL,
+    curve_date date NOT NULL,
+    source text NOT NULL,
+    known_at timestamp with time zone NOT NULL,
+    stated_by text NOT NULL,
+    stated_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+COMMENT ON TABLE rate_curves IS 'Interest rate curves as they were stated; a revision is a row of its own, nothing is overwritten';
+
+COMMENT ON COLUMN rate_curves.known_at IS 'From when on it was public: no earlier as_of may use it';
+
+ALTER TABLE rate_curves ALTER COLUMN curve_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME rate_curves_curve_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE rate_points (
+    curve_id bigint NOT NULL,
+    days integer NOT NULL,
+    rate double precision NOT NULL,
+    compounding text NOT NULL,
+    CONSTRAINT rate_points_compounding_check CHECK ((compounding = ANY (ARRAY['continuous'::text, 'annual'::text, 'semiannual'::text, 'simple'::text, 'simple-360'::text]))),
+    CONSTRAINT rate_points_days_check CHECK ((days > 0)),
+    CONSTRAINT rate_points_rate_check CHECK (((rate >= ('-0.05'::numeric)::double precision) AND (rate <= (0.5)::double precision)))
+);
+
+COMMENT ON COLUMN rate_points.days IS 'Calendar days from the curve''s date';
+
 CREATE TABLE runs (
     run_id uuid NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
@@ -430,6 +734,7 @@ CREATE TABLE runs (
     last_at_ns bigint,
     attempts integer DEFAULT 0 NOT NULL,
     error text,
+    keep boolean DEFAULT true NOT NULL,
     CONSTRAINT runs_check CHECK ((records_done = ((((stored + revised) + duplicate) + rejected) + control))),
     CONSTRAINT runs_status_check CHECK ((status = ANY (ARRAY['queued'::text, 'running'::text, 'done'::text, 'failed'::text])))
 );
@@ -439,6 +744,8 @@ COMMENT ON COLUMN runs.total IS 'Records in the file, counted when it was verifi
 COMMENT ON COLUMN runs.batch_records IS 'Where the file is cut into transactions; kept, so that a restart cuts it alike';
 
 COMMENT ON COLUMN runs.records_done IS 'The cursor: the records before it are committed';
+
+COMMENT ON COLUMN runs.keep IS 'Whether its rows are exempt from retention: what a person brought in is, repairs are not';
 
 CREATE TABLE statistics (
     instrument_id integer NOT NULL,
@@ -509,8 +816,28 @@ CREATE TABLE vendor_ids (
 
 COMMENT ON TABLE vendor_ids IS 'Which instrument a vendor id meant on the UTC days from starts to before ends';
 
+CREATE TABLE vendor_schemas (
+    dataset text NOT NULL,
+    schemas text[] NOT NULL,
+    fetched_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+COMMENT ON TABLE vendor_schemas IS 'What the vendor says each dataset has (metadata.list_schemas), so that it need not be asked every time';
+
 ALTER TABLE ONLY applied_migrations
     ADD CONSTRAINT applied_migrations_pkey PRIMARY KEY (name);
+
+ALTER TABLE ONLY backfill_parts
+    ADD CONSTRAINT backfill_parts_backfill_id_rank_key UNIQUE (backfill_id, rank);
+
+ALTER TABLE ONLY backfill_parts
+    ADD CONSTRAINT backfill_parts_pkey PRIMARY KEY (part_id);
+
+ALTER TABLE ONLY backfills
+    ADD CONSTRAINT backfills_fingerprint_key UNIQUE (fingerprint);
+
+ALTER TABLE ONLY backfills
+    ADD CONSTRAINT backfills_pkey PRIMARY KEY (backfill_id);
 
 ALTER TABLE ONLY bars_1d
     ADD CONSTRAINT bars_1d_pkey PRIMARY KEY (instrument_id, ts, publisher_id);
@@ -521,6 +848,21 @@ ALTER TABLE ONLY bars_1h
 ALTER TABLE ONLY bars_1m
     ADD CONSTRAINT bars_1m_pkey PRIMARY KEY (instrument_id, ts, publisher_id);
 
+ALTER TABLE ONLY collection_cursors
+    ADD CONSTRAINT collection_cursors_pkey PRIMARY KEY (dataset, spool_id);
+
+ALTER TABLE ONLY collection_pending_gaps
+    ADD CONSTRAINT collection_pending_gaps_pkey PRIMARY KEY (gap_id);
+
+ALTER TABLE ONLY collection_schemas
+    ADD CONSTRAINT collection_schemas_pkey PRIMARY KEY (dataset, schema);
+
+ALTER TABLE ONLY collection_states
+    ADD CONSTRAINT collection_states_pkey PRIMARY KEY (dataset);
+
+ALTER TABLE ONLY collections
+    ADD CONSTRAINT collections_pkey PRIMARY KEY (dataset);
+
 ALTER TABLE ONLY corporate_actions
     ADD CONSTRAINT corporate_actions_pkey PRIMARY KEY (symbol, ex_date, kind);
 
@@ -530,8 +872,14 @@ ALTER TABLE ONLY dbn_schemas
 ALTER TABLE ONLY dbn_schemas
     ADD CONSTRAINT dbn_schemas_pkey PRIMARY KEY (schema_id);
 
+ALTER TABLE ONLY dead_letters
+    ADD CONSTRAINT dead_letters_pkey PRIMARY KEY (dead_letter_id);
+
 ALTER TABLE ONLY definitions
     ADD CONSTRAINT definitions_pkey PRIMARY KEY (instrument_id, ts, digest, ord);
+
+ALTER TABLE ONLY gaps
+    ADD CONSTRAINT gaps_pkey PRIMARY KEY (gap_id);
 
 ALTER TABLE ONLY instruments
     ADD CONSTRAINT instruments_dataset_raw_symbol_key UNIQUE (dataset, raw_symbol);
@@ -551,6 +899,12 @@ ALTER TABLE ONLY quote_latest
 ALTER TABLE ONLY quotes
     ADD CONSTRAINT quotes_pkey PRIMARY KEY (instrument_id, ts, digest, ord);
 
+ALTER TABLE ONLY rate_curves
+    ADD CONSTRAINT rate_curves_pkey PRIMARY KEY (curve_id);
+
+ALTER TABLE ONLY rate_points
+    ADD CONSTRAINT rate_points_pkey PRIMARY KEY (curve_id, days);
+
 ALTER TABLE ONLY runs
     ADD CONSTRAINT runs_pkey PRIMARY KEY (run_id);
 
@@ -566,13 +920,44 @@ ALTER TABLE ONLY trades
 ALTER TABLE ONLY vendor_ids
     ADD CONSTRAINT vendor_ids_pkey PRIMARY KEY (dataset, vendor_id, starts);
 
+ALTER TABLE ONLY vendor_schemas
+    ADD CONSTRAINT vendor_schemas_pkey PRIMARY KEY (dataset);
+
+CREATE INDEX backfill_parts_done ON backfill_parts USING btree (dataset, schema, starts_ns) WHERE (status = 'done'::text);
+
+CREATE INDEX backfill_parts_open ON backfill_parts USING btree (backfill_id, rank) WHERE (status = ANY (ARRAY['waiting'::text, 'downloading'::text, 'storing'::text]));
+
+CREATE INDEX backfills_newest ON backfills USING btree (created_at DESC, backfill_id DESC);
+
+CREATE UNIQUE INDEX dead_letters_waiting ON dead_letters USING btree (dataset, schema, reason, digest) WHERE (replayed_at IS NULL);
+
+CREATE UNIQUE INDEX gaps_open ON gaps USING btree (dataset, schema, COALESCE(symbol, ''::text), evidence, starts_ns) WHERE (closed_at IS NULL);
+
+CREATE INDEX gaps_when ON gaps USING btree (starts_ns, gap_id);
+
 CREATE INDEX instruments_chain ON instruments USING btree (underlying, expiration, strike, "right");
 
 CREATE INDEX instruments_symbol ON instruments USING btree (raw_symbol);
 
+CREATE INDEX rate_curves_known ON rate_curves USING btree (curve_date DESC, known_at DESC, curve_id DESC);
+
+CREATE INDEX runs_files ON runs USING btree (spool_file);
+
 CREATE INDEX runs_newest ON runs USING btree (created_at DESC, run_id DESC);
 
 CREATE INDEX runs_waiting ON runs USING btree (created_at, run_id) WHERE (status = ANY (ARRAY['queued'::text, 'running'::text]));
+
+ALTER TABLE ONLY backfill_parts
+    ADD CONSTRAINT backfill_parts_backfill_id_fkey FOREIGN KEY (backfill_id) REFERENCES backfills(backfill_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY backfill_parts
+    ADD CONSTRAINT backfill_parts_run_id_fkey FOREIGN KEY (run_id) REFERENCES runs(run_id);
+
+ALTER TABLE ONLY backfills
+    ADD CONSTRAINT backfills_gap_id_fkey FOREIGN KEY (gap_id) REFERENCES gaps(gap_id);
+
+ALTER TABLE ONLY collection_states
+    ADD CONSTRAINT collection_states_dataset_fkey FOREIGN KEY (dataset) REFERENCES collections(dataset);
 
 ALTER TABLE ONLY kept_chunks
     ADD CONSTRAINT kept_chunks_table_name_fkey FOREIGN KEY (table_name) REFERENCES time_tables(table_name) ON DELETE CASCADE;
@@ -582,6 +967,9 @@ ALTER TABLE ONLY price_latest
 
 ALTER TABLE ONLY quote_latest
     ADD CONSTRAINT quote_latest_instrument_id_fkey FOREIGN KEY (instrument_id) REFERENCES instruments(instrument_id);
+
+ALTER TABLE ONLY rate_points
+    ADD CONSTRAINT rate_points_curve_id_fkey FOREIGN KEY (curve_id) REFERENCES rate_curves(curve_id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY vendor_ids
     ADD CONSTRAINT vendor_ids_instrument_id_fkey FOREIGN KEY (instrument_id) REFERENCES instruments(instrument_id);
