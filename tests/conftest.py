@@ -54,12 +54,13 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 
 
 class MarketDatabase:
-    """A freshly provisioned market database: DSNs of its owner and of its reader."""
+    """A freshly provisioned market database: DSNs of its owner, its reader, and the writer of snapshots."""
 
     def __init__(self, server: PostgresServer, name: str) -> None:
         self.name = name
         self.owner = server.url("ots", "owner-password", name)
         self.reader = server.url("ots_reader", "reader-password", name)
+        self.snapshots = server.url("ots_snapshots", "snapshots-password", name)
         self.database = Database(self.owner, application="tests", size=4)
 
 
@@ -74,6 +75,7 @@ def provisioned(server: PostgresServer) -> Iterator[tuple[str, str]]:
             accounts_database=names[1],
             db_password_owner="owner-password",
             db_password_reader="reader-password",
+            db_password_snapshots="snapshots-password",
             db_password_accounts="accounts-password",
             migrations_dir=MIGRATIONS,
         )

@@ -10,7 +10,12 @@ from ots_common.database import Connection, Database, connect
 from ots_common.provision import ProvisionSettings
 from places import MIGRATIONS
 
-PASSWORDS = {"ots": "owner-password", "ots_reader": "reader-password", "ots_accounts": "accounts-password"}
+PASSWORDS = {
+    "ots": "owner-password",
+    "ots_reader": "reader-password",
+    "ots_snapshots": "snapshots-password",
+    "ots_accounts": "accounts-password",
+}
 
 
 def as_role(admin_url: str, role: str, database: str) -> str:
@@ -27,6 +32,7 @@ def settings_for(admin_url: str, name: str) -> ProvisionSettings:
         accounts_database=f"accounts_{name}",
         db_password_owner=PASSWORDS["ots"],
         db_password_reader=PASSWORDS["ots_reader"],
+        db_password_snapshots=PASSWORDS["ots_snapshots"],
         db_password_accounts=PASSWORDS["ots_accounts"],
         migrations_dir=MIGRATIONS,
     )

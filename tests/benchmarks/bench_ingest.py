@@ -118,6 +118,7 @@ class Bench:
                 accounts_database=f"accounts_{uuid.uuid4().hex[:8]}",
                 db_password_owner="owner-password",
                 db_password_reader="reader-password",
+                db_password_snapshots="snapshots-password",
                 db_password_accounts="accounts-password",
                 migrations_dir=MIGRATIONS,
             )

@@ -36,6 +36,7 @@ def run_as_command(settings, **changes):
         "ADMIN_DATABASE_URL": settings.admin_database_url,
         "DB_PASSWORD_OWNER": settings.db_password_owner,
         "DB_PASSWORD_READER": settings.db_password_reader,
+        "DB_PASSWORD_SNAPSHOTS": settings.db_password_snapshots,
         "DB_PASSWORD_ACCOUNTS": settings.db_password_accounts,
     }
     environment = {
@@ -73,9 +74,14 @@ def assert_whole(settings):
     """Everybody is where they belong, and nowhere else."""
     market, accounts = settings.market_database, settings.accounts_database
     reached = {
-        (r, d) for r in ("ots", "ots_reader", "ots_accounts") for d in (market, accounts) if can_connect(settings, r, d)
+        (r, d)
+        for r in ("ots", "ots_reader", "ots_snapshots", "ots_accounts")
+        for d in (market, accounts)
+        if can_connect(settings, r, d)
     }
-    assert reached == {("ots", market), ("ots_reader", market), ("ots_accounts", accounts)}
+    assert reached == {
+        ("ots", market), ("ots_reader", market), ("ots_snapshots", market), ("ots_accounts", accounts),
+    }  # fmt: skip
     reader = as_role(settings.admin_database_url.get_secret_value(), "ots_reader", market)
     with closing(connect(reader, application="tests")) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM runs, trades, bars_1m")
@@ -137,7 +143,7 @@ def test_an_administrator_need_not_be_a_superuser(postgres, settings):
     administer(
         postgres.admin_url,
         f"CREATE ROLE {admin} LOGIN CREATEROLE CREATEDB PASSWORD 'managed-password'",
-        f"GRANT ots, ots_reader, ots_accounts, ots_audit TO {admin} WITH ADMIN OPTION",
+        f"GRANT ots, ots_reader, ots_snapshots, ots_accounts, ots_audit TO {admin} WITH ADMIN OPTION",
     )
     url = f"postgresql://{admin}:managed-password@127.0.0.1:{postgres.port}/postgres"
     managed = type(settings).model_validate({**settings.model_dump(), "admin_database_url": url})

@@ -15,6 +15,7 @@ def settings(postgres, market, accounts, **passwords):
         accounts_database=accounts,
         db_password_owner=passwords.get("owner", "owner-password"),
         db_password_reader=passwords.get("reader", "reader-password"),
+        db_password_snapshots=passwords.get("snapshots", "snapshots-password"),
         db_password_accounts=passwords.get("accounts", "accounts-password"),
         migrations_dir=MIGRATIONS,
     )
@@ -23,7 +24,7 @@ def settings(postgres, market, accounts, **passwords):
 @pytest.mark.parametrize(
     ("role", "password", "kind"),
     [("ots_accounts", "accounts-password", "market"), ("ots", "owner-password", "accounts"),
-     ("ots_reader", "reader-password", "accounts")],
+     ("ots_reader", "reader-password", "accounts"), ("ots_snapshots", "snapshots-password", "accounts")],
 )  # fmt: skip
 def test_nobody_crosses_over(postgres, market, accounts_url, role, password, kind):
     name = market.name if kind == "market" else accounts_url.rsplit("/", 1)[1]

@@ -35,6 +35,7 @@ SECRETS: dict[str, Callable[[], str]] = {
     "POSTGRES_PASSWORD": _password,
     "DB_PASSWORD_OWNER": _password,
     "DB_PASSWORD_READER": _password,
+    "DB_PASSWORD_SNAPSHOTS": _password,
     "DB_PASSWORD_ACCOUNTS": _password,
     "REDIS_PASSWORD": _password,
     "JWT_SIGNING_KEY": _ed25519_seed,

@@ -96,7 +96,7 @@ class Programs:
 
     def provision_environment(self) -> dict[str, str]:
         """For `python -m ots_common.provision`."""
-        names = ("DB_PASSWORD_OWNER", "DB_PASSWORD_READER", "DB_PASSWORD_ACCOUNTS")
+        names = ("DB_PASSWORD_OWNER", "DB_PASSWORD_READER", "DB_PASSWORD_SNAPSHOTS", "DB_PASSWORD_ACCOUNTS")
         return {
             "ADMIN_DATABASE_URL": self._postgres.admin_url,
             "MARKET_DATABASE": self._settings.market_database,

@@ -1,8 +1,8 @@
 """``python -m ots_common.provision``: roles, databases and migrations, brought to where they must be, however often.
 
 Runs as the database's superuser before the services start. Least privilege: ``ots`` owns the market's database,
-``ots_reader`` may only read it, ``ots_accounts`` owns the users in a database of their own. The audit log beside them
-belongs to ``ots_audit``, as whom nobody can log in: the gateway may add to it and read it.
+``ots_reader`` may only read it, ``ots_snapshots`` reads it and writes the tables of results alone, ``ots_accounts`` owns the
+users in a database of their own. The audit log beside them belongs to ``ots_audit``, as whom nobody can log in: the gateway may add to it and read it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from ots_common.database import Connection, connect
 from ots_common.migrations import MigrationError, migrate
 
 OWNER, READER, ACCOUNTS = "ots", "ots_reader", "ots_accounts"
+SNAPSHOTS = "ots_snapshots"
 AUDIT = "ots_audit"
 _WAIT_S = 60
 
@@ -33,6 +34,7 @@ class ProvisionSettings(BaseSettings):
     accounts_database: str = "ots_accounts"
     db_password_owner: SecretStr
     db_password_reader: SecretStr
+    db_password_snapshots: SecretStr
     db_password_accounts: SecretStr
     migrations_dir: Path
 
@@ -43,6 +45,7 @@ def provision(settings: ProvisionSettings) -> list[str]:
     passwords = {
         OWNER: settings.db_password_owner,
         READER: settings.db_password_reader,
+        SNAPSHOTS: settings.db_password_snapshots,
         ACCOUNTS: settings.db_password_accounts,
     }
     done: list[str] = []
@@ -130,20 +133,25 @@ def _prepare_database(dsn: str, owner: str, *, timescale: bool) -> None:
 def _grant_reading(dsn: str) -> None:
     connection = connect(dsn, application="provision")
     connection.autocommit = True
-    reader, owner = sql.Identifier(READER), sql.Identifier(OWNER)
+    owner, snapshots = sql.Identifier(OWNER), sql.Identifier(SNAPSHOTS)
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT current_database()")
             database = sql.Identifier((cursor.fetchone() or ("",))[0])
+            for reader in (sql.Identifier(READER), snapshots):
+                for statement in (
+                    "GRANT CONNECT ON DATABASE {database} TO {reader}",
+                    "GRANT USAGE ON SCHEMA public TO {reader}",
+                    "GRANT SELECT ON ALL TABLES IN SCHEMA public TO {reader}",
+                    "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA public GRANT SELECT ON TABLES TO {reader}",
+                ):
+                    cursor.execute(sql.SQL(statement).format(database=database, reader=reader, owner=owner))
             for statement in (
-                sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(database, reader),
-                sql.SQL("GRANT USAGE ON SCHEMA public TO {}").format(reader),
-                sql.SQL("GRANT SELECT ON ALL TABLES IN SCHEMA public TO {}").format(reader),
-                sql.SQL("ALTER DEFAULT PRIVILEGES FOR ROLE {} IN SCHEMA public GRANT SELECT ON TABLES TO {}").format(
-                    owner, reader
-                ),
+                "GRANT INSERT, UPDATE ON volatility_snapshots TO {}",
+                "GRANT INSERT, DELETE ON volatility_expirations TO {}",
+                "GRANT EXECUTE ON FUNCTION open_volatility_chunks TO {}",
             ):
-                cursor.execute(statement)
+                cursor.execute(sql.SQL(statement).format(snapshots))
     finally:
         connection.close()
 

@@ -126,13 +126,15 @@ def implied_forwards(
     *,
     rate: ArrayLike | None = None,
     american: bool = True,
+    rate_within: float = RATE_HALF_WIDTH,
 ) -> Forwards:
     """Forward, rate and dividend yield of every expiration of one underlying's chain.
 
     ``right`` (+1 call, -1 put), ``strike``, ``years`` to expiration, ``bid`` and ``ask`` are per contract and
     broadcast; a missing side is NaN. ``rate`` is one number or one per contract, equal within an expiration; without
     it the rate is estimated with the forward, which needs tight quotes over a wide range of strikes: give one if you
-    can. A contract whose numbers are bad, one-sided or crossed is left out; of a contract quoted twice the tighter
+    can. An estimated rate counts as identified when its interval reaches no further than ``rate_within`` to each side:
+    infinity gives every expiration's own estimate, to be pooled by whoever has several chains. A contract whose numbers are bad, one-sided or crossed is left out; of a contract quoted twice the tighter
     quote stands.
 
     Raises ValueError that names the argument of a wrong shape or kind, a spot that is not positive, and a rate that
@@ -145,7 +147,7 @@ def implied_forwards(
     expirations, of_contract = group_expirations(vectors[2])
     given = None if rate is None else _rate_of_each(vectors[5], of_contract, expirations.size)
     pairs = _pairs(vectors[0], vectors[1], vectors[3], vectors[4], of_contract, expirations)
-    return _solve(pairs, float(spot), given, american)
+    return _solve(pairs, float(spot), given, american, rate_within)
 
 
 def group_expirations(years: Values) -> tuple[Values, NDArray[np.intp]]:
@@ -221,10 +223,10 @@ def two_sided(bid: Values, ask: Values) -> Mask:
         return (bid > 0) & (ask >= bid) & np.isfinite(ask)
 
 
-def _solve(pairs: _Pairs, spot: float, given: Values | None, american: bool) -> Forwards:
+def _solve(pairs: _Pairs, spot: float, given: Values | None, american: bool, rate_within: float) -> Forwards:
     with np.errstate(all="ignore"):  # padding is NaN, an expiration without pairs divides 0 by 0
         if given is None:
-            rates = _estimated_rates(pairs, spot, american)
+            rates = _estimated_rates(pairs, spot, american, rate_within)
         else:
             rates = _Rates(given, given, given, np.isfinite(given))
         premium = np.zeros(pairs.strike.shape)
@@ -247,21 +249,21 @@ class _Rates(NamedTuple):
     identified: Mask
 
 
-def _estimated_rates(pairs: _Pairs, spot: float, american: bool) -> _Rates:
+def _estimated_rates(pairs: _Pairs, spot: float, american: bool, within: float) -> _Rates:
     """The rates that, with early exercise priced at them, are the slopes of C - P over the strikes.
 
     Each estimate moves with the rate that its premia were priced at; secant steps find where the two are equal. That
     dependence also stretches the interval: what quotes leave open comes back through the premia.
     """
     premium = np.zeros(pairs.strike.shape)
-    estimate = _slope_rates(pairs, premium, spot)
+    estimate = _slope_rates(pairs, premium, spot, within)
     legs = _outside_legs(pairs, spot + _fit_forward(pairs, premium, estimate.rate, spot).level)
     tried, dependence = np.zeros(pairs.years.shape), np.zeros(pairs.years.shape)
     for _ in range(_STEPS if american else 0):
         rate = tried + (estimate.rate - tried) / (1.0 - dependence)
         forward = spot + _fit_forward(pairs, premium, rate, spot).level
         premium = _early_exercise(pairs, legs, spot, forward, rate)
-        better = _slope_rates(pairs, premium, spot)
+        better = _slope_rates(pairs, premium, spot, within)
         moved = rate - tried
         dependence = np.clip(np.where(moved != 0.0, (better.rate - estimate.rate) / moved, 0.0), -1.0, 0.8)
         tried, estimate = rate, better
@@ -277,20 +279,21 @@ def _estimated_rates(pairs: _Pairs, spot: float, american: bool) -> _Rates:
             estimate.rate + (np.maximum(high, estimate.high) - estimate.rate) * stretch,
             estimate.identified,
         ),
+        within,
     )
 
 
-def _slope_rates(pairs: _Pairs, premium: Values, spot: float) -> _Rates:
+def _slope_rates(pairs: _Pairs, premium: Values, spot: float, within: float) -> _Rates:
     fit = _robust_fit(pairs.synthetic + premium, pairs.half, pairs.strike - spot)
     rate = -np.log(-fit.slope) / pairs.years
     margin = _NORMAL_95 * fit.slope_error / (-fit.slope * pairs.years)
-    return _identified_only(pairs.years, _Rates(rate, rate - margin, rate + margin, pairs.years > 0))
+    return _identified_only(pairs.years, _Rates(rate, rate - margin, rate + margin, pairs.years > 0), within)
 
 
-def _identified_only(years: Values, rates: _Rates) -> _Rates:
+def _identified_only(years: Values, rates: _Rates, within: float) -> _Rates:
     """Rates with a narrow interval as they are, and the others interpolated from those."""
     width = np.maximum(rates.high - rates.rate, rates.rate - rates.low)
-    identified = rates.identified & (width <= RATE_HALF_WIDTH)
+    identified = rates.identified & (width <= within)
     if not identified.any():
         nowhere = np.full(years.shape, np.nan)
         return _Rates(nowhere, nowhere, nowhere, identified)
