@@ -32,9 +32,9 @@ from ots_native.settings import Ports
 from places import MIGRATIONS
 from simulator_support import RunningSimulator, running_simulator
 
-# what a random moment brings, and how often in proportion; the first three are kills
-KILLS = {"collector": 6, "postgres": 3, "redis": 2}
-WIRE = {"drop": 2, "reset": 2, "mute": 1, "trickle": 1, "refuse": 1, "error": 1, "skip": 1}
+# what a random moment brings, and how often in proportion; `spool`: both collectors are killed and their spool is gone
+KILLS = {"collector": 12, "postgres": 6, "redis": 4, "spool": 1}
+WIRE = {"drop": 4, "reset": 4, "mute": 2, "trickle": 2, "refuse": 2, "error": 2, "skip": 2, "aged-out": 1}
 _QUICK = {
     "stable_after_s": 0.5,
     "heartbeat_s": 5,
@@ -74,7 +74,7 @@ class Round:
     @property
     def kills(self) -> int:
         """How many processes were killed with SIGKILL."""
-        return sum(self.blows[name] for name in KILLS)
+        return sum(self.blows[name] for name in KILLS) + self.blows["spool"]
 
 
 class Market:
@@ -122,7 +122,7 @@ class Arena:
                 stack.callback(_end, collector)
                 collector.start()
             _ask(service, tape)
-            self._break_things(done, simulator, collectors, tape)
+            self._break_things(done, simulator, collectors, place / "spool", tape)
             simulator.clear_faults()
             _settle(market.database, simulator, tape)
             done.before_repair = check(market.database, tape)
@@ -148,6 +148,7 @@ class Arena:
                 accounts_database=f"accounts_{name}",
                 db_password_owner="owner-password",
                 db_password_reader="reader-password",
+                db_password_snapshots="snapshots-password",
                 db_password_accounts="accounts-password",
                 migrations_dir=MIGRATIONS,
             )
@@ -165,7 +166,7 @@ class Arena:
             connection.close()
 
     def _break_things(
-        self, done: Round, simulator: RunningSimulator, collectors: list[CollectorProcess], tape: Tape
+        self, done: Round, simulator: RunningSimulator, collectors: list[CollectorProcess], spool: Path, tape: Tape
     ) -> None:
         chance = random.Random(done.plan.seed)
         blows = {**KILLS, **WIRE}
@@ -180,6 +181,13 @@ class Arena:
                 victim.kill()
                 time.sleep(down_s)
                 victim.start()
+            elif blow == "spool":
+                for victim in collectors:
+                    victim.kill()
+                shutil.rmtree(spool)
+                spool.mkdir()
+                for victim in collectors:
+                    victim.start()
             elif blow in ("postgres", "redis"):
                 server = self.postgres if blow == "postgres" else self.redis
                 server.kill()
