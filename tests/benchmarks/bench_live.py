@@ -2,7 +2,7 @@
 
     python tests/benchmarks/bench_live.py [--rates 1000,10000,50000] [--seconds 20] [--burst 200000] [--records 0]
 
-A PostgreSQL, a Redis and a market database of its own; a tape of trades and bbo-1s of fifty symbols, half of each, whose
+Its own PostgreSQL, Redis and market database; a tape of trades and bbo-1s of fifty symbols, half of each, whose
 times are the wall clock's; the simulator's live gateway, which sends each record at its time; and
 ``python -m ots_ingestion collector``, with Databento's own client in it, at its default settings.
 

@@ -71,6 +71,38 @@ def test_pieces_in_any_order_come_to_the_same(market, seed):
     assert market.database.rows("SELECT count(*) FROM trades WHERE instrument_id = ANY(%s)", (ids,))[0][0] == 400
 
 
+def test_a_live_feed_continues_its_bars_also_where_the_vendor_has_one_and_where_one_is_gone(market):
+    """In order of time, as a feed comes: a vendor's bar stays, one that was deleted is made from all its trades."""
+    [(instrument,)] = market.database.rows(
+        "INSERT INTO instruments (dataset, raw_symbol, underlying) VALUES ('TEST', %s, 'S') RETURNING instrument_id",
+        (f"S{uuid.uuid4().hex[:10]}",),
+    )
+    records, instruments = some_trades(np.random.default_rng(9), [instrument], 300)
+    connection = connect(market.owner, application="tests")
+
+    def put(first: int, last: int) -> None:
+        rows = to_rows("trades", records[first:last])
+        with connection:
+            store(
+                connection, rows, instruments[first:last].astype(np.int64), np.zeros(last - first, np.int64), keep=True
+            )
+
+    for first in range(0, 150, 10):
+        put(first, first + 10)
+    minute = int(records["ts_event"][149]) // MINUTE_NS
+    publisher = int(records["publisher_id"][149])
+    where = f"instrument_id = {instrument} AND ts = to_timestamp({minute * 60})"
+    market.database.execute(f"DELETE FROM bars_1m WHERE {where} AND publisher_id <> {publisher}")
+    market.database.execute(f"UPDATE bars_1m SET origin = 'v', volume = 1 WHERE {where} AND publisher_id = {publisher}")
+    vendors = bars_stored(market, [instrument])[instrument, publisher, minute]
+    for first in range(150, 300, 10):
+        put(first, first + 10)
+    connection.close()
+    expected = expected_bars(records, instruments)
+    assert sum(key[2] == minute for key in expected) == 2
+    assert bars_stored(market, [instrument]) == {**expected, (instrument, publisher, minute): vendors}
+
+
 def bars_stored(market, ids: list[int]) -> dict[tuple[int, int, int], tuple[int, ...]]:
     rows = market.database.rows(
         "SELECT instrument_id, publisher_id, (extract(epoch FROM ts) / 60)::bigint, open, high, low, close, volume"

@@ -23,6 +23,9 @@ Int64 = NDArray[np.int64]
 
 _BAR_VALUES = ("open", "high", "low", "close", "volume", "origin")
 _TIMEFRAMES = {"bars_1m": Timeframe.M1, "bars_1h": Timeframe.H1, "bars_1d": Timeframe.D1}
+# an instrument and a minute (since 1970) in one word
+_MINUTE_BITS = 32
+_MINUTE_MASK = (1 << _MINUTE_BITS) - 1
 _TIME_TABLES = frozenset({"trades", "quotes", "statistics", "definitions", "bars_1m", "bars_1h"})
 
 
@@ -252,43 +255,131 @@ class _Trades:
     key: tuple[Int64, Int64, Int64]
 
 
-def _build_minutes(connection: Connection, new: _Placed, held: _Placed, *, keep: bool) -> None:
-    """The bars of the touched minutes, from all their trades, so that a replay never doubles a volume.
+@dataclass(frozen=True)
+class _Bars:
+    """Minute bars, each venue's apart; each array has shape (n,). ``values``: open, high, low, close, volume."""
 
-    Minutes in which nothing was stored before are built from the rows in hand, the others from what is stored now.
+    instruments: Int64
+    minutes: Int64
+    publishers: Int64
+    values: tuple[Int64, ...]
+
+    def take(self, which: NDArray[Any]) -> _Bars:
+        kept = (self.instruments[which], self.minutes[which], self.publishers[which])
+        return _Bars(*kept, tuple(value[which] for value in self.values))
+
+    def columns(self) -> list[Column]:
+        return [
+            Column("instrument_id", "int4", self.instruments),
+            Column("ts", "timestamptz", self.minutes * (MINUTE_NS // 1000)),
+            Column("publisher_id", "int4", self.publishers),
+            *(Column(name, "int8", value) for name, value in zip(_BAR_VALUES[:5], self.values, strict=True)),
+            Column("origin", "char", np.full(len(self.minutes), b"t", "S1")),
+        ]
+
+
+def _build_minutes(connection: Connection, new: _Placed, held: _Placed, *, keep: bool) -> None:
+    """The bars of the touched minutes as all their trades make them, so that a replay never doubles a volume.
+
+    Minutes in which nothing was stored before are built from the rows in hand. Where all rows in hand are later than
+    what is stored of their minute, its bar is continued: a busy minute read again with every batch would cost more
+    with each. Only where they fall among what is stored, the minute's trades are read.
     """
     times = np.concatenate((new.own_ns, held.own_ns))
     open_chunks(connection, "bars_1m", times // MINUTE_NS * MINUTE_NS, keep=keep)
-    fresh = new.own_ns // MINUTE_NS * (MINUTE_NS // 1000) > new.stored_us
-    mine = new if fresh.all() else new.take(fresh)
-    shared_instruments = np.concatenate((new.instruments[~fresh], held.instruments))
-    shared_minutes = np.concatenate((new.own_ns[~fresh], held.own_ns)) // MINUTE_NS
-    parts = []
-    if len(mine):
-        sequence, digests, ords = (_values(mine.columns, name) for name in ("sequence", "digest", "ord"))
-        publishers, prices, sizes = (_values(mine.columns, name) for name in ("publisher_id", "price", "size"))
-        parts.append(_Trades(mine.instruments, publishers, mine.own_ns, prices, sizes, (sequence, digests, ords)))
-    if len(shared_minutes):
-        parts.append(_trades_of_minutes(connection, shared_instruments, shared_minutes))
-    columns = [_bar_columns(trades) for trades in parts]
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtext('write ' || %s))", ("bars_1m",))
-    for part in columns:
-        _upsert_bars(connection, "bars_1m", _stage(connection, "bars_1m", part), "b.origin = 't'")
+    keys = _minute_keys(new.instruments, new.own_ns // MINUTE_NS)
+    fresh = new.own_ns // MINUTE_NS * (MINUTE_NS // 1000) > new.stored_us
+    unsure = np.unique(_minute_keys(held.instruments, held.own_ns // MINUTE_NS))
+    later = ~fresh & ~np.isin(keys, unsure)
+    found = []
+    if fresh.any():
+        found.append(_bars_of(_trades_of(new if fresh.all() else new.take(fresh))))
+    if later.any():
+        bars, unknown = _continued(connection, _bars_of(_trades_of(new if later.all() else new.take(later))))
+        found.append(bars)
+        unsure = np.union1d(unsure, unknown)
+    if len(unsure):
+        found.append(_bars_of(_trades_of_minutes(connection, unsure >> _MINUTE_BITS, unsure & _MINUTE_MASK)))
+    for one in found:
+        if len(one.minutes):
+            _upsert_bars(connection, "bars_1m", _stage(connection, "bars_1m", one.columns()), "b.origin = 't'")
 
 
-def _bar_columns(trades: _Trades) -> list[Column]:
+def _minute_keys(instruments: Int64, minutes: Int64) -> Int64:
+    return instruments << _MINUTE_BITS | minutes
+
+
+def _trades_of(placed: _Placed) -> _Trades:
+    sequence, digests, ords = (_values(placed.columns, name) for name in ("sequence", "digest", "ord"))
+    publishers, prices, sizes = (_values(placed.columns, name) for name in ("publisher_id", "price", "size"))
+    return _Trades(placed.instruments, publishers, placed.own_ns, prices, sizes, (sequence, digests, ords))
+
+
+def _bars_of(trades: _Trades) -> _Bars:
     series = trades.instruments << 16 | trades.publishers
     order = _in_order((*trades.key[::-1], trades.own_ns, series))
     series, own_ns = series[order], trades.own_ns[order]
     first, *values = bars_from_trades(series, own_ns, trades.prices[order], trades.sizes[order])
-    return [
-        Column("instrument_id", "int4", trades.instruments[order][first]),
-        Column("ts", "timestamptz", own_ns[first] // MINUTE_NS * (MINUTE_NS // 1000)),
-        Column("publisher_id", "int4", trades.publishers[order][first]),
-        *(Column(name, "int8", v) for name, v in zip(_BAR_VALUES[:5], values, strict=True)),
-        Column("origin", "char", np.full(len(first), b"t", "S1")),
-    ]
+    at = order[first]
+    return _Bars(trades.instruments[at], own_ns[first] // MINUTE_NS, trades.publishers[at], tuple(values))
+
+
+def _continued(connection: Connection, more: _Bars) -> tuple[_Bars, Int64]:
+    """The stored bars of trades with those of later trades behind them; and the minutes (keys) of which a bar in
+    ``more`` has none before it. A venue's first trade in a minute makes one: nothing else is known of such a minute."""
+    before = _stored_bars(connection, more)
+    instruments, minutes, publishers = (
+        np.concatenate((getattr(before, name), getattr(more, name)))
+        for name in ("instruments", "minutes", "publishers")
+    )
+    values = [np.concatenate(pair) for pair in zip(before.values, more.values, strict=True)]
+    # stable: what is stored comes before what continues it
+    order = np.lexsort((publishers, minutes, instruments))
+    keys = [key[order] for key in (instruments, minutes, publishers)]
+    begins = np.ones(len(order), bool)
+    begins[1:] = np.any([key[1:] != key[:-1] for key in keys], axis=0)
+    first = np.flatnonzero(begins)
+    last = np.append(first[1:], len(order)) - 1
+    opened, high, low, close, volume = (value[order] for value in values)
+    joined = _Bars(
+        keys[0][first],
+        keys[1][first],
+        keys[2][first],
+        (
+            opened[first],
+            np.maximum.reduceat(high, first),
+            np.minimum.reduceat(low, first),
+            close[last],
+            np.add.reduceat(volume, first),
+        ),
+    )
+    is_more = order >= len(before.minutes)
+    unknown = np.unique(_minute_keys(joined.instruments, joined.minutes)[is_more[first]])
+    sure = (last > first) & ~np.isin(_minute_keys(joined.instruments, joined.minutes), unknown)
+    return joined.take(sure), unknown
+
+
+def _stored_bars(connection: Connection, of: _Bars) -> _Bars:
+    """All venues' stored bars of the minutes that ``of`` has."""
+    keys = np.unique(_minute_keys(of.instruments, of.minutes))
+    names = ("instrument_id", "ts", "publisher_id", *_BAR_VALUES[:5])
+    kinds = ("int4", "timestamptz", "int4", *["int8"] * 5)
+    with connection.cursor() as cursor:
+        query = cursor.mogrify(
+            f"SELECT {', '.join(f'b.{name}' for name in names)} FROM"
+            " unnest(%s::integer[], %s::timestamptz[]) AS k (id, at)"
+            " JOIN bars_1m b ON b.instrument_id = k.id AND b.ts = k.at",
+            ((keys >> _MINUTE_BITS).tolist(), [to_datetime(m * MINUTE_NS) for m in keys & _MINUTE_MASK]),
+        ).decode()
+    rows = copy_out(connection, query, list(zip(names, kinds, strict=True)))
+    return _Bars(
+        rows["instrument_id"].astype(np.int64),
+        rows["ts"] * 1000 // MINUTE_NS,
+        rows["publisher_id"].astype(np.int64),
+        tuple(rows[name] for name in _BAR_VALUES[:5]),
+    )
 
 
 def _trades_of_minutes(connection: Connection, instruments: Int64, minutes: Int64) -> _Trades:
