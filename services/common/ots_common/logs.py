@@ -24,8 +24,11 @@ def configure(service: str, *, level: str = "INFO", fmt: str = "json") -> None:
         event["service"] = service
         return event
 
+    # tracebacks without local variables, which may hold secrets, and arrays that take half a minute to print
     renderer: Any = (
-        structlog.processors.JSONRenderer() if fmt == "json" else structlog.dev.ConsoleRenderer(colors=False)
+        structlog.processors.JSONRenderer()
+        if fmt == "json"
+        else structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
     )
     tail: list[Any] = [structlog.processors.format_exc_info, renderer] if fmt == "json" else [renderer]
     structlog.configure(
