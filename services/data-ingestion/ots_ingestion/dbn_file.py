@@ -26,6 +26,8 @@ _ZSTD_MAGIC = 0xFD2FB528
 _SKIPPABLE = range(0x184D2A50, 0x184D2A60)
 _MAX_METADATA_BYTES = 256 * 2**20
 _HEADER_BYTES = 16
+_WORD_BYTES = 4
+_HEADER_WORDS = _HEADER_BYTES // _WORD_BYTES
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 _SYMBOL_MAPPING = 22
 _CHUNK_BYTES = 4 * 2**20
@@ -181,9 +183,10 @@ def _gather(buffer: NDArray[np.uint8], offsets: NDArray[np.int64], layout: np.dt
         # evenly spaced: a strided view, copied once
         step = int(steps[0]) if len(steps) else size
         rows = np.lib.stride_tricks.as_strided(buffer[offsets[0] :], (len(offsets), size), (step, 1))
-    else:
-        rows = buffer[offsets[:, None] + np.arange(size)]
-    return np.ascontiguousarray(rows).view(layout)[:, 0]
+        return np.ascontiguousarray(rows).view(layout)[:, 0]
+    # a record at each byte, as far as the bytes reach: taking some of them copies each at once
+    everywhere = np.ndarray((len(buffer) - size + 1,), np.dtype((np.void, size)), buffer, strides=(1,))
+    return everywhere[offsets].view(layout)
 
 
 _HEADER_ONLY = np.dtype(
@@ -335,18 +338,22 @@ def _walk(buffer: NDArray[np.uint8]) -> tuple[NDArray[np.int64], int]:
         whole = len(buffer) // size
         if (buffer[: whole * size : size] == buffer[0]).all():
             return np.arange(whole, dtype=np.int64) * size, whole * size
-    starts = []
-    at, length = 0, len(buffer)
-    view = buffer.tobytes()
-    while at < length:
-        size = view[at] * 4
-        if size < _HEADER_BYTES:
+    # records are measured in words of four bytes, and so is this loop: small numbers are quicker
+    lengths = buffer[::_WORD_BYTES].tobytes()
+    whole = len(buffer) // _WORD_BYTES
+    starts: list[int] = []
+    found = starts.append
+    at = 0
+    while at < len(lengths):
+        words = lengths[at]
+        if words < _HEADER_WORDS:
+            size = words * _WORD_BYTES
             raise InvalidDbnError(f"a record claims to be {size} bytes long; its header alone has {_HEADER_BYTES}")
-        if at + size > length:
+        if at + words > whole:
             break
-        starts.append(at)
-        at += size
-    return np.array(starts, np.int64), at
+        found(at)
+        at += words
+    return np.array(starts, np.int64) * _WORD_BYTES, at * _WORD_BYTES
 
 
 def _check_zstd_frames(path: Path) -> None:

@@ -63,21 +63,38 @@ class RepeatCounter:
         n = len(index)
         if not n:
             return np.zeros(0, np.int64)
-        stretch = np.cumsum(np.concatenate(([True], index[1:] != index[:-1])))
-        order = np.lexsort((digests, times, instrument, stretch))
-        keys = (stretch[order], instrument[order], times[order], digests[order])
-        new = np.ones(n, bool)
+        rank = np.zeros(n, np.int64)
+        same = index[1:] == index[:-1]
+        self._rank_within(rank, same, instrument, times, digests)
+        self._continue_last_stretch(rank, same, instrument, times, digests, index)
+        return rank
+
+    @staticmethod
+    def _rank_within(
+        rank: NDArray[np.int64],
+        same: NDArray[np.bool_],
+        instrument: NDArray[Any],
+        times: NDArray[np.int64],
+        digests: NDArray[np.int64],
+    ) -> None:
+        """Rank equal records in each stretch. Where no neighbour has its index time, a record has no equal."""
+        if not same.any():
+            return
+        among = np.concatenate((same, [False])) | np.concatenate(([False], same))
+        places = np.flatnonzero(among)
+        stretch = np.cumsum(np.concatenate(([True], ~same)))[places]
+        given = (stretch, instrument[places], times[places], digests[places])
+        order = np.lexsort(given[::-1])
+        keys = [key[order] for key in given]
+        new = np.ones(len(places), bool)
         new[1:] = np.any([key[1:] != key[:-1] for key in keys], axis=0)
         starts = np.flatnonzero(new)
-        rank = np.empty(n, np.int64)
-        rank[order] = np.arange(n) - np.repeat(starts, np.diff(np.append(starts, n)))
-        self._continue_last_stretch(rank, stretch, instrument, times, digests, index)
-        return rank
+        rank[places[order]] = np.arange(len(places)) - np.repeat(starts, np.diff(np.append(starts, len(places))))
 
     def _continue_last_stretch(
         self,
         rank: NDArray[np.int64],
-        stretch: NDArray[np.int64],
+        same: NDArray[np.bool_],
         instrument: NDArray[Any],
         times: NDArray[np.int64],
         digests: NDArray[np.int64],
@@ -86,13 +103,15 @@ class RepeatCounter:
         def key(i: int) -> tuple[int, int, int]:
             return int(instrument[i]), int(times[i]), int(digests[i])
 
-        if int(index[0]) == self._last_time:
-            for i in range(int(np.searchsorted(stretch, 1, side="right"))):
+        borders = np.flatnonzero(~same) + 1
+        continues = int(index[0]) == self._last_time
+        if continues:
+            for i in range(int(borders[0]) if len(borders) else len(index)):
                 rank[i] += self._seen.get(key(i), 0)
-        if len(np.unique(stretch)) > 1 or int(index[0]) != self._last_time:
+        if len(borders) or not continues:
             self._seen = {}
         self._last_time = int(index[-1])
-        for i in range(int(np.searchsorted(stretch, stretch[-1])), len(index)):
+        for i in range(int(borders[-1]) if len(borders) else 0, len(index)):
             self._seen[key(i)] = max(self._seen.get(key(i), 0), int(rank[i]) + 1)
 
     def pack(self) -> bytes:

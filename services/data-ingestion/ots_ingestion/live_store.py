@@ -115,6 +115,7 @@ class Storer:
         self._winding_up = threading.Event()
         self._most = batching.most
         self._waiting_since: float | None = None
+        self._read_at = 0.0
         self.ready = threading.Event()
         self.error: str | None = None
         # schema -> where a replay must begin (ns), as committed; None: nothing was ever stored
@@ -257,6 +258,7 @@ class Storer:
             self._wait()
             return reading
         self._waiting_since = None
+        self._read_at = time.monotonic()
         path = self._spool.part_path(cursor.connection, cursor.part)
         data = read_part(path, cursor.position, min(readable, cursor.position + self._most * 2 * _RECORD_BYTES + 4096))
         buffer = np.frombuffer(data, np.uint8)
@@ -363,7 +365,8 @@ class Storer:
     def _waited_long_enough(self) -> bool:
         now = time.monotonic()
         if self._waiting_since is None:
-            self._waiting_since = now
+            # what came while the last batch was stored waits since then
+            self._waiting_since = self._read_at
         return now - self._waiting_since >= self._batching.wait_s
 
     def _wait(self) -> None:
