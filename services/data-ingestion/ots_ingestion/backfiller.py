@@ -192,7 +192,7 @@ def main(settings: IngestionSettings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: backfiller.stop())
     if settings.backfiller_metrics_port:
-        start_http_server(settings.backfiller_metrics_port)
+        start_http_server(settings.backfiller_metrics_port, settings.metrics_bind)
     backfiller.run()
     # a download that goes on holds its thread: nothing of it is worth waiting for
     os._exit(0)

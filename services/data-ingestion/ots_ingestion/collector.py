@@ -64,7 +64,7 @@ class Collector:
     def run(self) -> None:
         """Collect until stopped; the database may come and go."""
         if self._settings.collector_metrics_port:
-            start_http_server(self._settings.collector_metrics_port)
+            start_http_server(self._settings.collector_metrics_port, self._settings.metrics_bind)
         self._announcer.start()
         try:
             while not self._stop.is_set():

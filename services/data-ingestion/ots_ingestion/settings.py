@@ -19,6 +19,10 @@ class IngestionSettings(ServiceSettings):
     batch_records: int = Field(100_000, ge=1, description="Records a transaction, about.")
     max_wait_s: float = Field(300.0, ge=0, description="How long a client may wait for a run in one request.")
 
+    metrics_bind: str = Field(
+        "127.0.0.1", description="The address where the collector's and the backfiller's /metrics listen."
+    )
+
     # the vendor, real or simulated
     databento_historical_url: str | None = Field(None, description="Unset: the vendor's own.")
     databento_live_host: str | None = Field(None, description="Unset: the vendor's own.")
