@@ -34,6 +34,7 @@ _IDLE_S = 5.0
 _MAX_ATTEMPTS = 3
 _MAX_BACKOFF_S = 10.0
 _MAINTENANCE_EVERY_S = 6 * 3600.0
+_UNSUPPORTED = "unsupported_record_type_"
 # an upload that never became a run: its client has long gone
 _ABANDONED_AFTER_S = 6 * 3600.0
 
@@ -123,14 +124,21 @@ class Worker:
         self._sweep(connection)
 
     def _sweep(self, connection: Connection) -> None:
-        """Remove spooled files whose every record is stored; those with rejected records are kept for repair."""
+        """Remove spooled files whose every record is stored or a dead letter.
+
+        Records of types that are not stored here (`unsupported_record_type_*`) are counted and not buried: a file that
+        holds some is kept, as is one with rejected records of a run from before there were dead letters.
+        """
         self._settings.spool_dir.mkdir(parents=True, exist_ok=True)
         paths = list(self._settings.spool_dir.iterdir())
         with connection, connection.cursor() as cursor:
             # asked by name: there are many more runs than files
             cursor.execute(
-                "SELECT spool_file, status = 'done' AND rejected = 0 FROM runs WHERE spool_file = ANY(%s)",
-                ([path.name for path in paths],),
+                "SELECT spool_file, status = 'done' AND (rejected = 0 OR ("
+                " NOT EXISTS (SELECT FROM jsonb_object_keys(reasons) AS reason WHERE starts_with(reason, %s))"
+                " AND coalesce(finished_at >= (SELECT min(buried_at) FROM dead_letters), false)))"
+                " FROM runs WHERE spool_file = ANY(%s)",
+                (_UNSUPPORTED, [path.name for path in paths]),
             )
             found = cursor.fetchall()
         stored = {name for name, done in found if done}
