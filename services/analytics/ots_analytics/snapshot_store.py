@@ -1,0 +1,136 @@
+"""Snapshots of implied volatility in PostgreSQL: written in one transaction each, and read back."""
+
+from __future__ import annotations
+
+from dataclasses import astuple, fields
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from psycopg2.extras import Json, execute_values
+
+from ots_analytics.chains import Moment
+from ots_analytics.volatility import METHOD, Expiration, Snapshot
+from ots_common.database import Connection, Database
+from ots_common.times import to_datetime
+from ots_market.sessions import Sessions
+
+# a later set of inputs replaces an earlier one; the same again touches nothing
+_PUT = """
+    INSERT INTO volatility_snapshots (
+        underlying, ts, session_date, closing, spot, spot_at_ns, spot_kind, rate_kind, rate_detail, volatility_30d,
+        volatility_30d_reason, contracts_used, contracts_refused, newest_at_ns, method, data_version)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+    ON CONFLICT (underlying, ts) DO UPDATE SET
+        session_date = excluded.session_date, closing = excluded.closing, spot = excluded.spot,
+        spot_at_ns = excluded.spot_at_ns, spot_kind = excluded.spot_kind, rate_kind = excluded.rate_kind,
+        rate_detail = excluded.rate_detail, volatility_30d = excluded.volatility_30d,
+        volatility_30d_reason = excluded.volatility_30d_reason, contracts_used = excluded.contracts_used,
+        contracts_refused = excluded.contracts_refused, newest_at_ns = excluded.newest_at_ns,
+        method = excluded.method, data_version = excluded.data_version, computed_at = now()
+    WHERE volatility_snapshots.data_version <> excluded.data_version
+"""
+_EXPIRATION_FIELDS = tuple(field.name for field in fields(Expiration))
+_PUT_EXPIRATIONS = f"INSERT INTO volatility_expirations (underlying, ts, {', '.join(_EXPIRATION_FIELDS)}) VALUES %s"
+_SNAPSHOT_COLUMNS = """
+    ts, session_date, closing, spot, spot_at_ns, spot_kind, rate_kind, rate_detail, volatility_30d,
+    volatility_30d_reason, contracts_used, contracts_refused, newest_at_ns, method, computed_at
+"""
+
+
+def put_snapshot(connection: Connection, snapshot: Snapshot) -> bool:
+    """Store a snapshot in a transaction; False when it is there already, of the same inputs."""
+    chain, moment, rate = snapshot.chain, snapshot.chain.moment, snapshot.rate
+    key = (chain.underlying, to_datetime(moment.at_ns))
+    spot = astuple(chain.spot) if chain.spot else (None, None, None)
+    with connection, connection.cursor() as cursor:
+        cursor.execute("SELECT open_volatility_chunks(%s)", (key[1],))
+        cursor.execute(
+            _PUT,
+            (
+                *key, moment.session, moment.closing, *spot, rate.kind, rate.detail, snapshot.volatility_30d,
+                snapshot.volatility_30d_reason, snapshot.contracts_used, Json(snapshot.contracts_refused),
+                chain.newest_ns, METHOD, snapshot.data_version,
+            ),
+        )  # fmt: skip
+        if not cursor.rowcount:
+            return False
+        cursor.execute("DELETE FROM volatility_expirations WHERE underlying = %s AND ts = %s", key)
+        rows = [(*key, *_adapted(one)) for one in snapshot.expirations]
+        if rows:
+            execute_values(cursor, _PUT_EXPIRATIONS, rows)
+    return True
+
+
+def _adapted(one: Expiration) -> list[Any]:
+    values = (getattr(one, name) for name in _EXPIRATION_FIELDS)
+    return [Json(value) if isinstance(value, dict) else value for value in values]
+
+
+def versions_at(database: Database, moment: Moment) -> dict[str, bytes]:
+    """The data version of each underlying's snapshot at a moment."""
+    rows = database.rows(
+        "SELECT underlying, data_version FROM volatility_snapshots WHERE ts = %s", (to_datetime(moment.at_ns),)
+    )
+    return {underlying: bytes(version) for underlying, version in rows}
+
+
+def sessions_with_quotes(database: Database, sessions: Sessions, closed_by_ns: int) -> set[int]:
+    """The sessions that closed by then and on whose days quotes may be stored: those of the table's chunks."""
+    rows = database.rows(
+        "SELECT (extract(epoch FROM starts) * 1000000)::bigint * 1000,"
+        " (extract(epoch FROM ends) * 1000000)::bigint * 1000 FROM list_chunks('quotes')"
+    )
+    return {index for starts, ends in rows for index in _closed(sessions, starts, ends, closed_by_ns)}
+
+
+def runs_since(database: Database, sessions: Sessions, since: datetime, closed_by_ns: int) -> tuple[datetime, set[int]]:
+    """(when the last run ended, the closed sessions that runs ended after ``since`` brought quotes or prices of)."""
+    rows = database.rows(
+        "SELECT finished_at, first_at_ns, last_at_ns FROM runs"
+        " WHERE finished_at > %s AND stored + revised > 0 AND first_at_ns IS NOT NULL"
+        " AND coalesce(schema, '') NOT IN ('ohlcv-1d', 'ohlcv-1h', 'definition', 'statistics')",
+        (since,),
+    )
+    touched = {i for _, first, last in rows for i in _closed(sessions, first - 1, last + 1, closed_by_ns)}
+    return max((row[0] for row in rows), default=since), touched
+
+
+def _closed(sessions: Sessions, starts_ns: int, ends_ns: int, closed_by_ns: int) -> list[int]:
+    indices = np.arange(len(sessions.dates))[sessions.between(starts_ns, ends_ns)]
+    return [int(index) for index in indices if sessions.closes[index] <= closed_by_ns]
+
+
+def newest_curve(database: Database) -> tuple[int, int]:
+    """(the highest id of a rate curve, since when the earliest known of the last ten was public); zeros without one."""
+    rows = database.rows(
+        "SELECT curve_id, (extract(epoch FROM known_at) * 1000000)::bigint * 1000 FROM rate_curves"
+        " ORDER BY curve_id DESC LIMIT 10"
+    )
+    return (rows[0][0], min(row[1] for row in rows)) if rows else (0, 0)
+
+
+def read_history(
+    database: Database, underlying: str, *, since_ns: int, as_of_ns: int, closing_only: bool
+) -> list[dict[str, Any]]:
+    """Snapshots in (since, as_of], oldest first, each with its ``expirations``."""
+    asked = {
+        "underlying": underlying,
+        "since": to_datetime(since_ns),
+        "at": to_datetime(as_of_ns),
+        "all": not closing_only,
+    }
+    found = database.dicts(
+        f"SELECT {_SNAPSHOT_COLUMNS} FROM volatility_snapshots"
+        " WHERE underlying = %(underlying)s AND ts > %(since)s AND ts <= %(at)s AND (closing OR %(all)s) ORDER BY ts",
+        asked,
+    )
+    rows = database.dicts(
+        f"SELECT ts, {', '.join(_EXPIRATION_FIELDS)} FROM volatility_expirations"
+        " WHERE underlying = %(underlying)s AND ts = ANY(%(times)s) ORDER BY ts, expiration",
+        {"underlying": underlying, "times": [row["ts"] for row in found]},
+    )
+    by_time: dict[datetime, list[dict[str, Any]]] = {row["ts"]: [] for row in found}
+    for row in rows:
+        by_time[row["ts"]].append(row)
+    return [{**row, "expirations": by_time[row["ts"]]} for row in found]
