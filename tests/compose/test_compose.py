@@ -35,6 +35,7 @@ SETTINGS = {
     "ingestion-collector": IngestionSettings,
     "ingestion-backfiller": IngestionSettings,
     "analytics": AnalyticsSettings,
+    "analytics-snapshots": AnalyticsSettings,
 }
 INGESTION = {name for name, settings in SETTINGS.items() if settings is IngestionSettings}
 MARKETS = {"simulated": "ots_sim", "databento": "ots"}
@@ -43,9 +44,9 @@ VENDORS_CUSTOMERS = INGESTION - {"ingestion-worker"}
 # read by requests, which the vendor's client is made of
 CLIENT_VARIABLES = {"REQUESTS_CA_BUNDLE"}
 # watched through their connection to the database
-WITHOUT_SERVER = INGESTION - {"ingestion"}
+WITHOUT_SERVER = INGESTION - {"ingestion"} | {"analytics-snapshots"}
 # read by gunicorn, before there are settings
-SERVER_VARIABLES = {"BIND", "WORKERS", "PROMETHEUS_MULTIPROC_DIR"}
+SERVER_VARIABLES = {"BIND", "WORKERS", "PROMETHEUS_MULTIPROC_DIR", "DRAIN_S"}
 PLAIN = re.compile(r"\$\{([A-Z_0-9]+)\}")
 REQUIRED = re.compile(r"\$\{([A-Z_0-9]+):\?run \./start-dev\.sh, it makes \.env\}")
 DEFAULTED = re.compile(r"\$\{([A-Z_0-9]+):-([^{}]*)\}")
@@ -240,6 +241,51 @@ def test_environment_is_what_the_settings_ask_for(name, source, secrets, monkeyp
         assert settings.database_url.get_secret_value().endswith(f"/{MARKETS[source]}")
 
 
+FOR_THE_GATEWAY = {
+    "ALLOWED_HOSTS": '["api.example.com","127.0.0.1","localhost","gateway"]',
+    "CORS_ORIGINS": '["https://app.example.com"]',
+    "TRUSTED_PROXIES": '["10.0.0.0/8"]',
+    "HSTS_S": "31536000",
+    "RATE_LIMITS": '{"read":"12000/60/2000"}',
+    "RATE_LIMIT_SCALE": "0.5",
+}
+FOR_INGESTION = {
+    "REPAIR_MAX_COST_USD": "2.5",
+    "EXPECTED_STRETCH_MINUTES": "20",
+    "LIVE_SPOOL_MAX_BYTES": "1000000",
+    "BACKFILL_PARALLEL": "2",
+}
+
+
+@pytest.mark.parametrize("name", sorted(SETTINGS))
+def test_settings_of_a_service_reach_it_and_no_other(name, secrets, monkeypatch):
+    expected = FOR_THE_GATEWAY if name == "gateway" else FOR_INGESTION if name in INGESTION else {}
+    chosen = {**FOR_THE_GATEWAY, **FOR_INGESTION}
+    given = environment_of(name, secrets | chosen)
+    assert {each: given[each] for each in chosen if each in given} == expected
+    settings = settings_of(name, secrets | chosen, monkeypatch)
+    unset = settings_of(name, secrets, monkeypatch)
+    for each in expected:
+        field = each.lower()
+        assert (
+            getattr(settings, field)
+            != getattr(unset, field)
+            == SETTINGS[name].model_fields[field].get_default(call_default_factory=True)
+        )
+
+
+def test_the_gateway_has_the_time_that_it_promises(secrets):
+    grace_s = int(SERVICES["gateway"]["stop_grace_period"].removesuffix("s"))
+    conf = (ROOT / "services/api-gateway/ots_gateway/gunicorn_conf.py").read_text()
+    (longest,) = re.findall(r'"DRAIN_S", "(\d+)"', conf)
+    assert grace_s > int(longest)
+    # in development stopping is quick
+    assert environment_of("gateway", secrets)["DRAIN_S"] == "10"
+    assert environment_of("gateway", secrets | {"DRAIN_S": longest})["DRAIN_S"] == longest
+    # Compose stops it before those that it waits for
+    assert {"cache", "ingestion", "analytics"} <= set(SERVICES["gateway"]["depends_on"])
+
+
 @pytest.mark.parametrize("name", sorted(INGESTION))
 def test_only_with_real_data_does_anybody_reach_databento(name, secrets):
     secrets = secrets | {"DATABENTO_API_KEY": "db-real"}
@@ -331,6 +377,7 @@ def test_every_database_user_has_the_least_role(secrets):
         "gateway": "ots_accounts",
         "cache": "ots_reader",
         "analytics": "ots_reader",
+        "analytics-snapshots": "ots_snapshots",
         **dict.fromkeys(INGESTION, "ots"),
     }
 
@@ -349,9 +396,10 @@ def test_all_of_ingestion_shares_the_spool(secrets):
 
 @pytest.mark.parametrize("name", sorted(WITHOUT_SERVER))
 def test_a_process_without_a_web_server_is_watched_through_its_connection(name):
-    assert SERVICES[name]["command"] == ["python", "-m", "ots_ingestion", name.partition("-")[2]]
+    service, _, command = name.partition("-")
+    assert SERVICES[name]["command"] == ["python", "-m", f"ots_{service}", command]
     (connection,) = re.findall(r"application_name = '([a-z-]+)'", " ".join(SERVICES[name]["healthcheck"]["test"]))
-    sources = [path.read_text() for path in (ROOT / "services/data-ingestion/ots_ingestion").glob("*.py")]
+    sources = [path.read_text() for path in ROOT.glob(f"services/*/ots_{service}/*.py")]
     assert re.search(f'(application=|^APPLICATION = )"{connection}"', "".join(sources), re.M), "nobody connects so"
 
 

@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 
 from native.stand_ins import CHECKOUT
+from ots_common import gunicorn_conf
+from ots_gateway.settings import GatewaySettings
+from ots_ingestion.settings import IngestionSettings
 from ots_native.env_file import SECRETS
 from ots_native.errors import NativeError
 from ots_native.platform import Platform
@@ -157,6 +160,17 @@ def test_with_the_simulated_market_ingestion_knows_no_other_vendor(tmp_path: Pat
     assert not {"DATABASE_URL", "REDIS_URL"} & set(programs["simulator"].environment)
 
 
+def test_snapshots_are_written_as_a_role_of_their_own_without_keys(tmp_path: Path) -> None:
+    given = {"DB_PASSWORD_SNAPSHOTS": "of-snapshots", "KEY_ANALYTICS_CACHE": "k" * 40, "REDIS_PASSWORD": "of-redis"}
+    programs = programs_of(tmp_path, **given)
+    snapshots = programs["analytics-snapshots"]
+    assert snapshots.command[-3:] == ["-m", "ots_analytics", "snapshots"]
+    assert "//ots_snapshots:of-snapshots@" in snapshots.environment["DATABASE_URL"]
+    assert "of-snapshots" not in str([program for name, program in programs.items() if name != "analytics-snapshots"])
+    assert not {"k" * 40, "of-redis"} & set(str(snapshots.environment).replace("'", " ").split())
+    assert "//ots_reader:" in programs["analytics"].environment["DATABASE_URL"]
+
+
 def test_with_real_data_there_is_no_simulator_and_nothing_starts_by_itself(tmp_path: Path) -> None:
     programs = programs_of(tmp_path, DATABENTO_API_KEY="db-real", SIMULATOR_KEY="db-sim")
     assert "simulator" not in programs
@@ -168,6 +182,78 @@ def test_with_real_data_there_is_no_simulator_and_nothing_starts_by_itself(tmp_p
         assert not {
             "DATABENTO_HISTORICAL_URL", "DATABENTO_LIVE_HOST", "REQUESTS_CA_BUNDLE", "COLLECT_ON_FIRST_START",
         } & set(environment)  # fmt: skip
+
+
+FOR_THE_GATEWAY = {
+    "ALLOWED_HOSTS": '["api.example.com","127.0.0.1","localhost"]',
+    "CORS_ORIGINS": '["https://app.example.com"]',
+    "TRUSTED_PROXIES": '["10.0.0.0/8"]',
+    "HSTS_S": "31536000",
+    "RATE_LIMITS": '{"read":"12000/60/2000"}',
+    "RATE_LIMIT_SCALE": "0.5",
+}
+FOR_INGESTION = {
+    "REPAIR_MAX_COST_USD": "2.5",
+    "EXPECTED_STRETCH_MINUTES": "20",
+    "LIVE_SPOOL_MAX_BYTES": "1000000",
+    "BACKFILL_PARALLEL": "2",
+}
+
+
+def test_settings_of_a_service_reach_it_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    programs = programs_of(tmp_path, **FOR_THE_GATEWAY, **FOR_INGESTION)
+    for name, program in programs.items():
+        given = program.environment
+        expected = FOR_THE_GATEWAY if name == "gateway" else FOR_INGESTION if name.startswith("ingestion") else {}
+        passed = {key: given[key] for key in (*FOR_THE_GATEWAY, *FOR_INGESTION) if key in given}
+        assert passed == expected, name
+    for name in list(os.environ):
+        monkeypatch.delenv(name)
+    for name, value in programs["gateway"].environment.items():
+        monkeypatch.setenv(name, value)
+    gateway = GatewaySettings()
+    assert gateway.allowed_hosts[0] == "api.example.com"
+    assert (gateway.hsts_s, gateway.rate_limit_scale) == (31_536_000, 0.5)
+    assert gateway.rate_limits == {"read": "12000/60/2000"}
+    for name, value in programs["ingestion-collector"].environment.items():
+        monkeypatch.setenv(name, value)
+    ingestion = IngestionSettings()
+    assert (ingestion.repair_max_cost_usd, ingestion.live_spool_max_bytes) == (2.5, 1_000_000)
+    assert (ingestion.expected_stretch_minutes, ingestion.backfill_parallel) == (20, 2)
+
+
+def test_what_nobody_sets_is_left_to_the_services(tmp_path: Path) -> None:
+    for program in programs_of(tmp_path).values():
+        assert not {*FOR_THE_GATEWAY, *FOR_INGESTION} & set(program.environment)
+
+
+@pytest.mark.parametrize(("given", "drain_s"), [({}, 10), ({"DRAIN_S": "370"}, 370)])
+def test_the_gateway_is_given_the_time_that_it_promises(tmp_path: Path, given: dict[str, str], drain_s: int) -> None:
+    programs = programs_of(tmp_path, **given)
+    assert programs["gateway"].environment["DRAIN_S"] == str(drain_s)
+    assert programs["gateway"].stop_wait_s > drain_s
+    # theirs is in ots_common.gunicorn_conf
+    assert programs["ingestion"].stop_wait_s > gunicorn_conf.graceful_timeout
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DRAIN_S", "0"),
+        ("DRAIN_S", "371"),
+        ("DRAIN_S", "1e1"),
+        ("HSTS_S", "a year"),
+        ("RATE_LIMIT_SCALE", "-1"),
+        ("REPAIR_MAX_COST_USD", "nan"),
+        ("BACKFILL_PARALLEL", "2.5"),
+        # the launcher itself would be refused
+        ("ALLOWED_HOSTS", '["api.example.com"]'),
+        ("ALLOWED_HOSTS", "api.example.com"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused(name: str, value: str) -> None:
+    with pytest.raises(NativeError, match=f"{name}=.*: it is"):
+        resolve({**GIVEN, name: value}, None, running=False)
 
 
 def test_markets_share_no_spool(tmp_path: Path) -> None:

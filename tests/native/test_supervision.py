@@ -52,6 +52,31 @@ def test_stop_leaves_no_process_and_may_be_repeated(supervisor: Supervisor) -> N
     supervisor.stop()
 
 
+def test_what_is_to_stop_first_has_ended_before_the_others_are_asked(supervisor: Supervisor) -> None:
+    ends = supervisor.folder / "ends"
+    script = supervisor.folder / "ends_slowly.py"
+    script.write_text(
+        f"""\
+import signal, sys, time
+def end(*_):
+    time.sleep(float(sys.argv[2]))
+    open({str(ends)!r}, "a").write(sys.argv[1] + " ")
+    sys.exit()
+signal.signal(signal.SIGTERM, end)
+print("ready", flush=True)
+time.sleep(600)
+"""
+    )
+    slowness = {"front": "1.5", "service": "0", "storage": "0"}
+    programs = [Program(name, [sys.executable, "-I", str(script), name, s]) for name, s in slowness.items()]
+    supervisor.write_configuration(programs)
+    supervisor.start()
+    eventually(lambda: all("ready" in supervisor.log(one.name).read_text() for one in programs))
+    supervisor.stop(first=["front"], last=["storage"])
+    assert ends.read_text().split() == ["front", "service", "storage"]
+    assert processes_of(supervisor.folder) == []
+
+
 def test_stop_ends_also_what_a_killed_supervisord_left(supervisor: Supervisor) -> None:
     careless = Program("careless", [sys.executable, "-c", "import time; time.sleep(600)"])
     supervisor.write_configuration([careless])

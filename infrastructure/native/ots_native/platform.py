@@ -25,7 +25,7 @@ from ots_native.errors import NativeError
 from ots_native.postgres import PostgresServer
 from ots_native.private_files import locked
 from ots_native.processes import end_processes, owner_of_port
-from ots_native.programs import SIMULATOR, STORAGE, Programs
+from ots_native.programs import GATEWAY, SIMULATOR, STORAGE, Programs
 from ots_native.redis import RedisServer
 from ots_native.settings import Ports, Settings, resolve
 from ots_native.supervision import State, Supervisor
@@ -124,7 +124,7 @@ class Platform:
             self._say_of_the_source(settings, recorded)
             programs = Programs(self.root, self.state, settings, self.postgres(settings), self.redis(settings))
             if running and self._must_restart(settings, programs):
-                self.supervisor.stop(last=STORAGE)
+                self._stop()
                 running = False
             if not running:
                 end_processes(self.state, self.supervisor.data_folders)
@@ -335,6 +335,10 @@ Next:
 {following}"""
         )
 
+    def _stop(self) -> None:
+        """The gateway first: the services answer what is under way there."""
+        self.supervisor.stop(first=[GATEWAY], last=STORAGE)
+
     def down(self) -> None:
         """Stop everything and return when no process is left."""
         if not self.state.exists():
@@ -342,7 +346,7 @@ Next:
             return
         with self._alone():
             was_running = self.supervisor.answers()
-            self.supervisor.stop(last=STORAGE)
+            self._stop()
         self._say("Stopped; the data stay." if was_running else "Nothing runs.")
 
     def status(self) -> Status:
@@ -407,7 +411,7 @@ Next:
         if not (self.state / _MARKER).exists() and {entry.name for entry in self.state.iterdir()} - _EARLY_FILES:
             raise NativeError(f"{self.state} was not made by AI-OTS; nothing was deleted.")
         with self._alone():
-            self.supervisor.stop(last=STORAGE)
+            self._stop()
             home = home_for(self.state / "postgres")
             deleted = [path for path in dict.fromkeys((home, self.state)) if path.exists()]
             settings = Settings.load(self._record)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +13,11 @@ from ots_native.account import launch_prefix
 from ots_native.postgres import PostgresServer
 from ots_native.private_files import write_private
 from ots_native.redis import RedisServer
-from ots_native.settings import Settings
+from ots_native.settings import FOR_GATEWAY, FOR_INGESTION, Settings
 from ots_native.supervision import Program
 
 STORAGE = ("postgres", "redis")
+GATEWAY = "gateway"
 # needs no storage and makes the certificate that others read, so it starts beside it
 SIMULATOR = "simulator"
 # ingestion's processes that have a port for their metrics
@@ -77,6 +78,7 @@ class Programs:
             *(self._web(name) for name in _PACKAGES),
             self._ingestion("worker"),
             *(self._ingestion(name, **{f"{name.upper()}_METRICS_PORT": str(self._port(name))}) for name in COUNTING),
+            self._snapshots(),
         ]
         if self._prometheus:
             programs.append(self._prometheus_program(self._prometheus))
@@ -111,13 +113,26 @@ class Programs:
     def _web(self, name: str) -> Program:
         package = _PACKAGES[name]
         server = ["-m", "gunicorn", "--config", f"python:{package}.gunicorn_conf", f"{package}.app:create_app()"]
-        return Program(name, [*_python(), *server], self._state, self._web_environment(name))
+        environment = self._web_environment(name)
+        # the services give a request under way 10 s, the gateway as long as it is told
+        wait_s = int(environment.get("DRAIN_S", "10")) + 2
+        return Program(name, [*_python(), *server], self._state, environment, stop_wait_s=wait_s)
 
     def _ingestion(self, command: str, **more: str) -> Program:
         """One of ingestion's processes beside the web service; it is one process, which counts in memory."""
         environment = {**self._environment("ingestion"), **more}
         command_line = [*_python(), "-m", "ots_ingestion", command]
         return Program(f"ingestion-{command}", command_line, self._state, environment)
+
+    def _snapshots(self) -> Program:
+        """Analytics' process that stores implied volatility. It is not called and calls nobody, so it has no keys."""
+        values = self._settings.values
+        url = self._postgres.url("ots_snapshots", values["DB_PASSWORD_SNAPSHOTS"], self._settings.market_database)
+        environment = {**self._environment("analytics"), "DATABASE_URL": url}
+        for name in ("ACCEPT_KEYS", "SIGNING_KEYS", "REDIS_URL"):
+            del environment[name]
+        command_line = [*_python(), "-m", "ots_analytics", "snapshots"]
+        return Program("analytics-snapshots", command_line, self._state, environment)
 
     def _simulator(self) -> Program:
         """The vendor that is none; it has no database, so it is given none."""
@@ -164,10 +179,15 @@ class Programs:
                 {audience: f"http://127.0.0.1:{self._port(service)}" for service, audience in _AUDIENCES.items()}
             )
             environment |= {secret: values[secret] for secret in ("JWT_SIGNING_KEY", "METRICS_TOKEN")}
+            environment |= {"DRAIN_S": values["DRAIN_S"], **self._named(FOR_GATEWAY)}
         if name == "ingestion":
             environment["SPOOL_DIR"] = str(self._folder(_SPOOLS[self._settings.market_source]))
-            environment |= self._vendor()
+            environment |= {**self._vendor(), **self._named(FOR_INGESTION)}
         return environment
+
+    def _named(self, names: Iterable[str]) -> dict[str, str]:
+        """Those of the settings that somebody gave a value."""
+        return {name: self._settings.values[name] for name in names if self._settings.values[name]}
 
     def _vendor(self) -> dict[str, str]:
         """Where the market's data come from, for ingestion."""

@@ -16,9 +16,14 @@ from ots_native.env_file import SECRETS
 from ots_native.errors import NativeError
 from ots_native.private_files import write_private
 
+# handed on to a service when somebody names them; what holds otherwise is the service's own affair
+FOR_GATEWAY = ("ALLOWED_HOSTS", "CORS_ORIGINS", "TRUSTED_PROXIES", "HSTS_S", "RATE_LIMITS", "RATE_LIMIT_SCALE")
+FOR_INGESTION = ("REPAIR_MAX_COST_USD", "EXPECTED_STRETCH_MINUTES", "LIVE_SPOOL_MAX_BYTES", "BACKFILL_PARALLEL")
 # optional settings, with what holds when nobody names them
 OPTIONS = {
+    **dict.fromkeys((*FOR_GATEWAY, *FOR_INGESTION), ""),
     "DATABENTO_API_KEY": "",
+    "DRAIN_S": "10",
     "LOG_FORMAT": "console",
     "LOG_LEVEL": "INFO",
     "OTS_POSTGRES_BIN": "",
@@ -30,7 +35,21 @@ OPTIONS = {
 # what makes one invented market; the database of one takes no other, so it is kept until `reset`
 INVENTED = {"SIMULATOR_CALENDAR": "around-the-clock", "SIMULATOR_SEED": "1", "SIMULATOR_SIZE": "laptop"}
 DATABASES = {"databento": "ots", "simulated": "ots_sim"}
+_WHOLE = "it is a whole number"
+_NUMBER = (r"([0-9]+([.][0-9]+)?)?", "it is a number of at least 0")
 _ALLOWED = {
+    # whoever asks on this machine, the launcher and Prometheus among them, does so by these names
+    "ALLOWED_HOSTS": (
+        r"|(?=.*\"127[.]0[.]0[.]1\")(?=.*\"localhost\")\[.*\]",
+        'it is a JSON list of names, with "127.0.0.1" and "localhost" among them',
+    ),
+    "BACKFILL_PARALLEL": (r"([0-9]+)?", _WHOLE),
+    "DRAIN_S": (r"[1-9][0-9]?|[12][0-9]{2}|3[0-6][0-9]|370", "it is a whole number of seconds from 1 to 370"),
+    "EXPECTED_STRETCH_MINUTES": (r"([0-9]+)?", _WHOLE),
+    "HSTS_S": (r"([0-9]+)?", _WHOLE),
+    "LIVE_SPOOL_MAX_BYTES": (r"([0-9]+)?", _WHOLE),
+    "RATE_LIMIT_SCALE": _NUMBER,
+    "REPAIR_MAX_COST_USD": _NUMBER,
     "SIMULATOR_CALENDAR": (r"around-the-clock|xnys", "it is `around-the-clock` or `xnys`"),
     "SIMULATOR_SEED": (r"[0-9]{1,18}", "it is a whole number of at most 18 digits"),
     "SIMULATOR_SIZE": (r"laptop|full", "it is `laptop` or `full`"),

@@ -239,23 +239,30 @@ class Supervisor:
         """Give those another chance that supervisord has given up."""
         self.start_programs({state.name for state in self.states() if state.state == "FATAL"})
 
-    def stop(self, last: Collection[str] = (), timeout_s: float = 30.0) -> None:
+    def stop(self, first: Collection[str] = (), last: Collection[str] = (), timeout_s: float = 30.0) -> None:
         """Stop everything and return when no process is left, those of a killed supervisord included.
 
-        All programs stop together, those named `last` after them.
+        All programs stop together, but those named `first` have ended before, and those named `last` stop after them.
+        `timeout_s` is for all but the first, each of which has its own `stop_wait_s`.
         """
         if self.folder.exists():
             self._stopping.touch()
         with contextlib.suppress(*_NO_ANSWER):
-            for state in self.states():
-                # supervisord by itself would wait for each before it asks the next
-                if state.pid and state.name not in last:
-                    self._rpc().supervisor.stopProcess(state.name, False)
+            self._ask_to_stop({state.name for state in self.states()} & {*first})
+            while any(state.pid for state in self.states() if state.name in first):
+                time.sleep(0.05)
+            self._ask_to_stop({state.name for state in self.states()} - {*last})
             self._rpc().supervisor.shutdown()
         deadline = time.monotonic() + timeout_s
         while self._listens() and time.monotonic() < deadline:
             time.sleep(0.1)
         end_processes(self.folder, self.data_folders)
+
+    def _ask_to_stop(self, names: Collection[str]) -> None:
+        """Without waiting: supervisord by itself would wait for each before it asks the next."""
+        for state in self.states():
+            if state.pid and state.name in names:
+                self._rpc().supervisor.stopProcess(state.name, False)
 
     def remove_socket(self) -> None:
         """Delete the socket, and the short folder that it may have under /tmp."""
