@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask_openapi3.openapi import OpenAPI
 
-from ots_analytics.routes import indicators, patterns
+from ots_analytics.routes import indicators, patterns, volatility_history
 from ots_analytics.settings import AnalyticsSettings
 from ots_common.database import Database
 from ots_common.service import add_health, create_service
@@ -20,7 +20,7 @@ def create_app(settings: AnalyticsSettings | None = None) -> OpenAPI:
         NAME,
         settings,
         title="AI-OTS analytics",
-        description="Indicators and patterns of stored bars, at any moment.",
+        description="Indicators and patterns of stored bars, and stored implied volatility, at any moment.",
     )
     database = Database.of_service(NAME, settings)
     sessions_of(settings.market_calendar)  # made now, not in the first request
@@ -33,4 +33,5 @@ def create_app(settings: AnalyticsSettings | None = None) -> OpenAPI:
     )
     app.register_api(indicators.blueprint(settings, database))
     app.register_api(patterns.blueprint(settings, database))
+    app.register_api(volatility_history.blueprint(settings, database))
     return app

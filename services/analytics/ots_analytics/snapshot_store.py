@@ -110,6 +110,19 @@ def newest_curve(database: Database) -> tuple[int, int]:
     return (rows[0][0], min(row[1] for row in rows)) if rows else (0, 0)
 
 
+def underlyings_with_snapshots(database: Database) -> list[str]:
+    """Of which any snapshot is stored."""
+    # each found by one look into the index, not by reading all snapshots
+    rows = database.rows(
+        "WITH RECURSIVE names AS ("
+        " (SELECT underlying FROM volatility_snapshots ORDER BY underlying LIMIT 1) UNION ALL"
+        " SELECT (SELECT v.underlying FROM volatility_snapshots v WHERE v.underlying > n.underlying"
+        " ORDER BY v.underlying LIMIT 1) FROM names n WHERE n.underlying IS NOT NULL"
+        ") SELECT underlying FROM names WHERE underlying IS NOT NULL"
+    )
+    return [row[0] for row in rows]
+
+
 def read_history(
     database: Database, underlying: str, *, since_ns: int, as_of_ns: int, closing_only: bool
 ) -> list[dict[str, Any]]:

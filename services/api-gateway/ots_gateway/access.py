@@ -126,6 +126,10 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/api/v1/analytics/indicators", "analytics", Role.VIEWER, "analytics"),
     Route("GET", "/api/v1/analytics/indicators/{symbol}", "analytics", Role.VIEWER, "analytics", "compute", cost=2),
     Route("GET", "/api/v1/analytics/patterns/{symbol}", "analytics", Role.VIEWER, "analytics", "compute", cost=5),
+    Route(
+        "GET", "/api/v1/analytics/options/{underlying}/volatility-history", "analytics", Role.VIEWER, "analytics",
+        "compute", cost=2,
+    ),
     Route("GET", "/api/v1/cache/stock-prices/{symbol}", "cache", Role.VIEWER, "cache"),
     Route(
         "POST", "/api/v1/cache/analytics", "cache", Role.TRADER, "cache", "write", body_limit=MIB, idempotent=True
