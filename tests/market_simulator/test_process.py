@@ -56,6 +56,16 @@ def test_the_command_says_what_is_wrong_with_its_settings():
     assert not ended.stdout
 
 
+def test_the_authority_is_there_before_the_market(tmp_path: Path):
+    # a market that cannot be made: the certificate was written all the same, for those who start beside the simulator
+    environment = {"SIMULATOR_KEY": KEY, "SIMULATOR_TLS_DIR": str(tmp_path / "tls"), "SIMULATOR_TAPE": str(tmp_path)}
+    command = [sys.executable, "-m", "ots_simulator"]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert ended.returncode != 0
+    assert not ended.stdout
+    x509.load_pem_x509_certificate((tmp_path / "tls" / "ca.pem").read_bytes())
+
+
 def test_the_certificate_is_kept_and_its_key_private(tmp_path: Path):
     folder = tmp_path / "new"
     certificate, key = ensure_certificate(folder)

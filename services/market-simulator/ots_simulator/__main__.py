@@ -8,8 +8,8 @@ import sys
 from pydantic import ValidationError
 
 from ots_common.logs import configure
-from ots_simulator.app import serve
 from ots_simulator.settings import SimulatorSettings
+from ots_simulator.tls import ensure_certificate
 
 
 def main() -> int:
@@ -20,6 +20,10 @@ def main() -> int:
         print(f"market-simulator: {error}", file=sys.stderr)
         return 2
     configure("market-simulator", level=settings.log_level, fmt=settings.log_format)
+    # before the seconds that the libraries and the market take: clients who start beside us wait for the authority
+    ensure_certificate(settings.simulator_tls_dir)
+    from ots_simulator.app import serve
+
     asyncio.run(serve(settings))
     return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +28,17 @@ class EquityRecords:
 
     SCHEMAS = ("trades", "tbbo", "bbo-1s", "bbo-1m", "ohlcv-1m", "ohlcv-1h", "ohlcv-1d", "definition")
 
+    COUNTED = frozenset({"definition"})
+
     def __init__(self, tape: Tape, bars: Bars, seed: int) -> None:
         self._tape, self._bars, self._seed = tape, bars, seed
+        self.vendor_ids = lru_cache(maxsize=2048)(self._vendor_ids)
 
-    def vendor_ids(self, day: int) -> dict[str, int]:
+    def count(self, schema: str, symbols: Sequence[str], day: int, start_ns: int, end_ns: int) -> int:
+        """How many records :meth:`of_day` gives of a schema in ``COUNTED``."""
+        return sum(len(piece) for piece in self.of_day(schema, symbols, day, start_ns, end_ns, end_ns))
+
+    def _vendor_ids(self, day: int) -> dict[str, int]:
         """Symbol -> vendor id on a UTC day; other days give the same ids to other symbols."""
         ids = stream(self._seed, "ids", "stocks", day).permutation(_IDS)[: len(UNDERLYINGS)] + _FIRST_ID
         return {u.symbol: int(vendor_id) for u, vendor_id in zip(UNDERLYINGS, ids, strict=True)}

@@ -131,6 +131,24 @@ class SeededMarket:
                 for at in range(0, len(piece), CHUNK):
                     yield piece[at : at + CHUNK]
 
+    def count(
+        self, dataset: str, schema: str, raw_symbols: Collection[str] | None, start_ns: int, end_ns: int
+    ) -> int | None:
+        """How many records :meth:`records` gives; None where only making them tells. Raises KeyError as that does.
+
+        Samples of each minute, definitions and open interest are as many as there are contracts and moments.
+        """
+        if schema not in self.schemas()[dataset]:
+            raise KeyError(schema)
+        made: Any = self._equities if dataset == EQUITIES else self._options
+        if schema not in made.COUNTED:
+            return None
+        wanted = None if raw_symbols is None else frozenset(raw_symbols)
+        start, end = max(start_ns, BASE_DAY * DAY_NS), min(end_ns, self._now())
+        days = (day for day in range(start // DAY_NS, -(-end // DAY_NS)) if self.paths.has_session(day))
+        counts = (made.count(schema, self._selected(dataset, wanted, day), day, start, end) for day in days)
+        return sum(int(count) for count in counts)
+
     def _select(self, dataset: str, wanted: frozenset[str] | None, day: int) -> Any:
         """What of a day is asked for: symbols, or symbol -> places in its chain."""
         if dataset == EQUITIES:

@@ -34,6 +34,8 @@ class OptionRecords:
         "trades", "tcbbo", "cbbo-1s", "cbbo-1m", "ohlcv-1m", "ohlcv-1h", "ohlcv-1d", "definition", "statistics",
     )  # fmt: skip
 
+    COUNTED = frozenset({"cbbo-1m", "definition", "statistics"})
+
     def __init__(self, tape: OptionTape, chains: Chains) -> None:
         self._tape, self._chains, self._paths = tape, chains, tape.paths
 
@@ -64,14 +66,36 @@ class OptionRecords:
                 made = [self._trades(schema, symbol, day, which, *window) for symbol, which in chosen.items()]
                 yield from merged(made, schema, *window)
 
+    def count(self, schema: str, chosen: Chosen, day: int, start_ns: int, end_ns: int) -> int:
+        """How many records :meth:`of_day` gives of a schema in ``COUNTED``."""
+        if schema == "cbbo-1m":
+            return _within(self._minute_ends(day), start_ns, end_ns) * sum(len(which) for which in chosen.values())
+        at_ns = self._defined_ns if schema == "definition" else self._counted_ns
+        each = 1 if schema == "definition" else len(OPEN_INTEREST_PUBLISHERS)
+        return each * sum(_within(at_ns(symbol, day, which), start_ns, end_ns) for symbol, which in chosen.items())
+
+    def _defined_ns(self, symbol: str, day: int, which: Ints) -> Ints:
+        """When the definitions of contracts are received; later ones of a chain later."""
+        at = self._published_ns(day) + _DEFINED_AFTER_NS + symbol_index(symbol) * _UNDERLYINGS_APART_NS
+        return at + which * _CONTRACTS_APART_NS
+
+    def _counted_ns(self, symbol: str, day: int, which: Ints) -> Ints:
+        """When their open interest is."""
+        at = self._published_ns(day) + _COUNTED_AFTER_NS + symbol_index(symbol) * _UNDERLYINGS_APART_NS
+        return at + which * _CONTRACTS_APART_NS
+
+    def _minute_ends(self, day: int) -> Ints:
+        """The stamps of a session's samples of minutes."""
+        first, n = self._paths.minutes_of(day)
+        return _stamps(day, day * DAY_NS + (first + np.arange(1, n + 1)) * MINUTE_NS)
+
     def _published_ns(self, day: int) -> int:
         opened = int(self._paths.daily.opens[self._paths.row(day)])
         return max(day * DAY_NS, opened - _BEFORE_OPEN_NS)
 
     def _definitions(self, symbol: str, day: int, which: Ints) -> Records:
         chain = self._chains.chain(symbol, day)
-        at = self._published_ns(day) + _DEFINED_AFTER_NS + symbol_index(symbol) * _UNDERLYINGS_APART_NS
-        at_ns = at + which * _CONTRACTS_APART_NS
+        at_ns = self._defined_ns(symbol, day, which)
         return records.definitions(
             len(which),
             publisher_id=records.CONSOLIDATED,
@@ -97,9 +121,8 @@ class OptionRecords:
 
     def _statistics(self, symbol: str, day: int, which: Ints) -> Records:
         chain = self._chains.chain(symbol, day)
-        at = self._published_ns(day) + _COUNTED_AFTER_NS + symbol_index(symbol) * _UNDERLYINGS_APART_NS
         several = len(OPEN_INTEREST_PUBLISHERS)
-        at_ns = np.repeat(at + which * _CONTRACTS_APART_NS, several)
+        at_ns = np.repeat(self._counted_ns(symbol, day, which), several)
         return records.build(
             "statistics",
             several * len(which),
@@ -182,8 +205,7 @@ class OptionRecords:
         )
 
     def _minutes(self, chosen: Chosen, day: int, start_ns: int, end_ns: int) -> Iterator[Records]:
-        first, n = self._paths.minutes_of(day)
-        ends_ns = _stamps(day, day * DAY_NS + (first + np.arange(1, n + 1)) * MINUTE_NS)
+        ends_ns = self._minute_ends(day)
         window = between(ends_ns, start_ns, end_ns)
         at_once = max(1, _ROWS // sum(len(which) for which in chosen.values()))
         for begin in range(window.start, window.stop, at_once):
@@ -243,6 +265,11 @@ class OptionRecords:
         shape = (len(at_ns), len(which))
         _set_quotes(made, OptionQuotes(*(np.broadcast_to(values, shape).reshape(-1) for values in quotes)))
         return made
+
+
+def _within(times: Ints, start_ns: int, end_ns: int) -> int:
+    """How many of sorted ``times`` lie in [start, end)."""
+    return int(np.searchsorted(times, max(end_ns, start_ns)) - np.searchsorted(times, start_ns))
 
 
 def _stamps(day: int, ends_ns: Ints) -> Ints:

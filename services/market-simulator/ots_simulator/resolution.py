@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from threading import Lock
 
 import numpy as np
 
 from ots_market.sessions import Sessions
 from ots_simulator.query import ApiError, Query
-from ots_simulator.sources import ALL_SYMBOLS, Interval, Source
+from ots_simulator.sources import ALL_SYMBOLS, Counting, Interval, Source
 from ots_simulator.wire import DAY_NS, DatedSymbol, Mapping, Records, day_of
 
 
@@ -65,13 +67,53 @@ def resolve(
     return Resolution(by_symbol, partial, [s for s in symbols if s not in by_name])
 
 
+_REMEMBERED_BYTES = 64 * 2**20
+
+
+class Remembered:
+    """The records of the last few queries, at most ``most_bytes`` of them; any thread may ask."""
+
+    def __init__(self, most_bytes: int = _REMEMBERED_BYTES) -> None:
+        self._most_bytes = most_bytes
+        self._bytes = 0
+        self._chunks: OrderedDict[Query, list[Records]] = OrderedDict()
+        self._lock = Lock()
+
+    def keep(self, query: Query, chunks: list[Records]) -> None:
+        """Remember, and forget the oldest for it."""
+        size = _bytes_of(chunks)
+        with self._lock:
+            if query in self._chunks or size > self._most_bytes:
+                return
+            self._chunks[query] = chunks
+            self._bytes += size
+            while self._bytes > self._most_bytes:
+                self._bytes -= _bytes_of(self._chunks.popitem(last=False)[1])
+
+    def take(self, query: Query) -> list[Records] | None:
+        """What was kept, and forget it: who has asked for the records does not ask again."""
+        with self._lock:
+            chunks = self._chunks.pop(query, None)
+            if chunks is not None:
+                self._bytes -= _bytes_of(chunks)
+            return chunks
+
+
+def _bytes_of(chunks: list[Records]) -> int:
+    return sum(chunk.nbytes for chunk in chunks)
+
+
 class History:
-    """The records of historical queries over a source, and how many there are, exactly."""
+    """The records of historical queries over a source, and how many there are, exactly.
+
+    A client counts before it downloads: what had to be made for the count is remembered for the download.
+    """
 
     def __init__(self, source: Source, sessions: Sessions) -> None:
         self._source = source
         self._sessions = sessions
         self._stopped = False
+        self._remembered = Remembered()
         # what has happened does not change, so neither does its count
         self.count = lru_cache(maxsize=4096)(self._count)
 
@@ -89,6 +131,10 @@ class History:
 
     def records(self, query: Query, found: Resolution) -> Iterator[Records]:
         """The records, in order, at most ``query.limit``."""
+        remembered = self._remembered.take(query)
+        yield from remembered if remembered is not None else self._made(query, found)
+
+    def _made(self, query: Query, found: Resolution) -> Iterator[Records]:
         left = query.limit
         for chunk in self._all(query, found):
             if self._stopped:
@@ -118,7 +164,32 @@ class History:
                 yield from self._source.records(dataset, schema, mine, start, end)
 
     def _count(self, query: Query) -> int:
-        return sum(len(chunk) for chunk in self.records(query, self.resolution(query)))
+        found = self.resolution(query)
+        known = self._known_count(query, found)
+        if known is not None:
+            return known if query.limit is None else min(known, query.limit)
+        count, size = 0, 0
+        chunks: list[Records] = []
+        for chunk in self._made(query, found):
+            count += len(chunk)
+            size += chunk.nbytes
+            if size <= _REMEMBERED_BYTES:
+                # a copy of its own: a chunk may be a piece of something larger
+                chunks.append(chunk.copy())
+            else:
+                chunks.clear()
+        if size <= _REMEMBERED_BYTES:
+            self._remembered.keep(query, chunks)
+        return count
+
+    def _known_count(self, query: Query, found: Resolution) -> int | None:
+        """As the source tells it without making the records. Ids, which are others every day, it is not asked for."""
+        if query.known_ns <= query.start_ns:
+            return 0
+        if not isinstance(self._source, Counting) or query.stype_in == "instrument_id":
+            return None
+        names = None if query.symbols == (ALL_SYMBOLS,) else set(found.intervals)
+        return self._source.count(query.dataset, query.schema, names, query.start_ns, query.known_ns)
 
 
 def _asked(one: Interval, stype_in: str) -> str:

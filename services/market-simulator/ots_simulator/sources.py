@@ -56,3 +56,13 @@ class Source(Protocol):
         structured array of DBN version 3 records, header included: its bytes are the wire's bytes. ``raw_symbols``
         None: every instrument.
         """
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """A :class:`Source` that knows how many records there are without making them, of some schemas."""
+
+    def count(
+        self, dataset: str, schema: str, raw_symbols: Collection[str] | None, start_ns: int, end_ns: int
+    ) -> int | None:
+        """How many records :meth:`Source.records` would give, exactly; None: only those can tell."""
