@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
+import socket
 import threading
+import time
 
 import pytest
 import requests
@@ -39,6 +41,11 @@ def client_error(status: int, **headers: str) -> BentoClientError:
         (requests.exceptions.ConnectionError(f"refused {KEY}"), vendor.VendorUnavailable, True),
         (requests.exceptions.SSLError("self-signed"), vendor.VendorUnavailable, True),
         (requests.exceptions.ReadTimeout(), vendor.VendorUnavailable, True),
+        (
+            OSError("Could not find a suitable TLS CA certificate bundle, invalid path: /no"),
+            vendor.VendorUnavailable,
+            True,
+        ),
         (OSError(errno.ENOSPC, "full"), vendor.NoRoom, True),
         (json.JSONDecodeError("no", "", 0), vendor.VendorUnavailable, True),
         (ValueError("start is wrong"), vendor.BadRequest, False),
@@ -49,6 +56,25 @@ def test_each_error_in_our_words(error, kind, passes):
     assert type(ours) is kind
     assert ours.passes is passes
     assert KEY not in str(ours)
+
+
+@pytest.mark.parametrize("content", [None, "", "no certificate"])
+def test_authorities_that_are_not_there_yet_are_waited_for(settings, tmp_path, monkeypatch, content):
+    bundle = tmp_path / "ca.pem"
+    if content is not None:
+        bundle.write_text(content)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
+    with socket.create_server(("127.0.0.1", 0)) as somebody:
+        url = f"https://localhost:{somebody.getsockname()[1]}"
+        asked = Vendor(
+            settings.model_copy(update={"databento_historical_url": url}), patience=Patience(attempts=2, first_s=0.01)
+        )
+        began = time.monotonic()
+        with pytest.raises(VendorUnavailable, match="certificate") as refusal:
+            asked.list_schemas("EQUS.MINI")
+    assert str(bundle) in str(refusal.value)
+    assert time.monotonic() - began >= 0.005  # it was tried again
+    assert KEY not in str(refusal.value)
 
 
 def test_what_is_not_the_vendors_is_left_alone():

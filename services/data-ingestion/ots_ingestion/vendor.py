@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import math
+import os
 import random
 import threading
 import time
@@ -32,6 +33,7 @@ T = TypeVar("T")
 _MAX_TEXT = 500
 _PASSING_STATUS = (408, 425, 500, 502, 503, 504)
 _RECENT_S = 5.0
+_NO_AUTHORITY = "Could not find a suitable TLS CA certificate bundle"
 _NOBODY = "None of the symbols could be resolved"
 
 
@@ -349,9 +351,17 @@ def translated(error: BaseException, key: str | None = None) -> VendorError | No
     if isinstance(error, BentoError):
         return _of_words(text)
     if isinstance(error, requests.exceptions.SSLError):
-        return VendorUnavailable(f"the vendor's certificate is not trusted here: {text}")
+        return VendorUnavailable(
+            f"the vendor's certificate is not trusted here (REQUESTS_CA_BUNDLE is {_bundle()}): {text}"
+        )
     if isinstance(error, requests.exceptions.RequestException):
         return VendorUnavailable(f"the vendor cannot be reached: {text}")
+    if isinstance(error, OSError) and _NO_AUTHORITY in text:
+        # requests looks for the file itself; the simulator writes it when it starts, which may be after us
+        return VendorUnavailable(
+            "the vendor's certificate cannot be checked: there is no readable file of authorities where"
+            f" REQUESTS_CA_BUNDLE says ({_bundle()})"
+        )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return NoRoom(f"no room is left on the disk: {text}")
     if isinstance(error, ConnectionError | TimeoutError):
@@ -362,6 +372,10 @@ def translated(error: BaseException, key: str | None = None) -> VendorError | No
     if isinstance(error, ValueError):
         return BadRequest(text)  # the client's own checks of a question
     return None
+
+
+def _bundle() -> str:
+    return os.environ.get("REQUESTS_CA_BUNDLE") or "unset"
 
 
 def _of_status(error: BentoHttpError, text: str) -> VendorError:
