@@ -257,6 +257,20 @@ FOR_INGESTION = {
 }
 
 
+@pytest.mark.parametrize("name", sorted(name for name, each in SERVICES.items() if each["image"].startswith("ai-ots/")))
+def test_who_is_one_process_counts_in_memory_and_web_servers_in_files(name, secrets):
+    if name in ONE_OFF | {"simulator"}:
+        return
+    folders = "PROMETHEUS_MULTIPROC_DIR=/run/ots/metrics"
+    if "command" in SERVICES[name]:
+        assert "PROMETHEUS_MULTIPROC_DIR" not in environment_of(name, secrets)
+        assert folders not in SERVICES[name]["command"]
+    else:
+        assert folders in dockerfile_of(name).rpartition("\nFROM ")[2]
+    (metrics,) = [each for each in SERVICES[name]["tmpfs"] if each.startswith("/run/ots/metrics:")]
+    assert "uid=10001" in metrics
+
+
 @pytest.mark.parametrize("name", sorted(SETTINGS))
 def test_settings_of_a_service_reach_it_and_no_other(name, secrets, monkeypatch):
     expected = FOR_THE_GATEWAY if name == "gateway" else FOR_INGESTION if name in INGESTION else {}
