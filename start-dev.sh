@@ -5,7 +5,7 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 mode_file="$root/.ots/mode"
 market_file="$root/.ots/market"
-services="gateway cache ingestion ingestion-worker ingestion-collector ingestion-backfiller analytics postgres redis prometheus"
+services="gateway cache ingestion ingestion-worker ingestion-collector ingestion-backfiller analytics analytics-snapshots postgres redis prometheus"
 
 usage() {
   cat <<'END'
@@ -135,7 +135,16 @@ make_env_file() {
 
 gateway_url() { echo "http://localhost:$(setting OTS_PORT_GATEWAY 8000)"; }
 
+# who asks by other names than these is refused, health checks among them
+check_allowed_hosts() {
+  local hosts name; hosts=$(setting ALLOWED_HOSTS '')
+  for name in 127.0.0.1 localhost gateway; do
+    case $hosts in '' | *"\"$name\""*) ;; *) fail "ALLOWED_HOSTS=$hosts: \"$name\" must be among them." ;; esac
+  done
+}
+
 compose_up() {
+  check_allowed_hosts
   make_env_file
   echo "Building and starting the containers; the first time takes some minutes."
   if [ "$MARKET_SOURCE" = databento ]; then compose --profile simulated rm --stop --force simulator >/dev/null 2>&1 || true; fi

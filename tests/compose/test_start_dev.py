@@ -85,6 +85,13 @@ def test_the_choice_is_kept_until_reset(checkout: Checkout) -> None:
     assert checkout.asked_to_start(SIMULATOR_SEED="8") == "simulated ots_sim simulated 8"
 
 
+def test_hosts_without_those_that_health_checks_ask_for_are_refused(checkout: Checkout) -> None:
+    refused = checkout.run("up", ALLOWED_HOSTS='["api.example.com","127.0.0.1","localhost"]')
+    assert refused.returncode == 1
+    assert '"gateway" must be among them' in refused.stderr
+    assert checkout.asked_to_start(ALLOWED_HOSTS='["api.example.com","127.0.0.1","localhost","gateway"]')
+
+
 def test_a_market_that_is_none_is_refused_before_anything_starts(checkout: Checkout) -> None:
     refused = checkout.run("up", MARKET_SOURCE="real")
     assert refused.returncode == 1
