@@ -1,4 +1,4 @@
-"""Closing chains of the seeded market, stored as ingestion stores them, and the process that makes snapshots of them."""
+"""Closing chains of the seeded market, stored as ingestion stores them, and the process that takes snapshots."""
 
 from __future__ import annotations
 

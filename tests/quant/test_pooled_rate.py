@@ -38,7 +38,9 @@ def test_a_bad_estimate_spoils_no_other(bad):
     rate, low, high = (np.array([good, wrong]) for good, wrong in zip((0.04, 0.03, 0.05), bad, strict=True))
     assert pooled_rate(rate, low, high) == pytest.approx((0.04, 0.03, 0.05, 1))
     nothing = pooled_rate(*bad)
-    assert np.isnan(nothing.rate) and nothing.estimates == 0 and not nothing.identified
+    assert np.isnan(nothing.rate)
+    assert nothing.estimates == 0
+    assert not nothing.identified
 
 
 def test_nothing_is_nothing():
