@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dbn import MINUTE, bar, dbn_file, quote, trade
-from ots_ingestion.dbn_file import InvalidDbnError, read_batches, verify
+from ots_ingestion.dbn_file import InvalidDbnError, group_records, read_batches, verify, walk_whole
 
 START = 1_709_562_600_000_000_000
 TRADES = [trade(START + i, 100 + i % 7, sequence=i) for i in range(500)]
@@ -116,3 +116,32 @@ def test_an_empty_file_is_a_file(tmp_path_factory):
     summary, path = check(tmp_path_factory, dbn_file(Schema.TRADES, []))
     assert summary.records == 0
     assert list(read_batches(path, 10)) == []
+
+
+@settings(deadline=None)
+@given(
+    kinds=st.lists(st.sampled_from("tbq"), max_size=40),
+    behind=st.integers(0, 79),
+    length=st.integers(0, 255),
+)
+def test_mixed_records_are_found_one_by_one_whatever_is_behind_them(kinds, behind, length):
+    """``behind``: bytes of a record that is not whole yet, or, when it claims fewer than its header, never will be."""
+    made = {
+        "t": lambda i: trade(START + i, 100, sequence=i),
+        "b": lambda i: bar(START + i * MINUTE, (1, 2, 1, 2)),
+        "q": lambda i: quote(START + i, 1.0, 1.1),
+    }
+    records = [made[kind](i) for i, kind in enumerate(kinds)]
+    body = b"".join(records)
+    rest = (bytes([length]) + bytes(79))[: min(behind, max(length * 4 - 1, 1))]
+    buffer = np.frombuffer(body + rest, np.uint8)
+    offsets, end, sound = walk_whole(buffer)
+    starts = np.cumsum([0, *map(len, records)])
+    assert offsets.tolist() == starts[:-1].tolist()
+    assert end == len(body)
+    assert sound == (not rest or length >= 4)
+    if kinds:
+        layouts = {rtype: np.dtype((np.void, len(one))) for one in records for rtype in [one[1]]}
+        found = group_records(buffer, offsets, layouts)
+        for rtype, group in found.items():
+            assert [one.tobytes() for one in group] == [one for one in records if one[1] == rtype]

@@ -334,9 +334,10 @@ def _walk(buffer: NDArray[np.uint8]) -> tuple[NDArray[np.int64], int]:
     """Where the whole records of ``buffer`` start, and where the last of them ends."""
     size = int(buffer[0]) * 4
     if size >= _HEADER_BYTES:
-        # the usual file has records of one size: compare every header at once
+        # the usual file has records of one size: compare every header at once, that of the piece at the end too, which
+        # may be a whole record of a smaller size
         whole = len(buffer) // size
-        if (buffer[: whole * size : size] == buffer[0]).all():
+        if (buffer[::size] == buffer[0]).all():
             return np.arange(whole, dtype=np.int64) * size, whole * size
     # records are measured in words of four bytes, and so is this loop: small numbers are quicker
     lengths = buffer[::_WORD_BYTES].tobytes()

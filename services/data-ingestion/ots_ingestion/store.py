@@ -198,8 +198,9 @@ def _store_records(connection: Connection, table: str, new: _Placed, held: _Plac
 def _stage(connection: Connection, table: str, columns: Sequence[Column]) -> str:
     stage = f"stage_{table}"
     with connection.cursor() as cursor:
-        cursor.execute(f"CREATE TEMP TABLE IF NOT EXISTS {stage} (LIKE {table}) ON COMMIT DELETE ROWS")
-        cursor.execute(f"TRUNCATE {stage}")
+        cursor.execute(
+            f"CREATE TEMP TABLE IF NOT EXISTS {stage} (LIKE {table}) ON COMMIT DELETE ROWS; TRUNCATE {stage}"
+        )
     copy_in(connection, stage, columns)
     return stage
 
@@ -419,7 +420,7 @@ def _trades_of_minutes(connection: Connection, instruments: Int64, minutes: Int6
 
 def _newest(instruments: Int64, times_ns: Int64, sequence: Int64) -> Int64:
     """The index of each instrument's newest row."""
-    order = np.lexsort((sequence, times_ns, instruments))
+    order = _in_order((sequence, times_ns, instruments))
     ends = np.flatnonzero(np.append(instruments[order][1:] != instruments[order][:-1], True))
     return order[ends]
 
@@ -464,9 +465,8 @@ def _upsert_latest(connection: Connection, table: str, columns: Sequence[Column]
     with connection.cursor() as cursor:
         cursor.execute(
             f"CREATE TEMP TABLE IF NOT EXISTS {stage} ON COMMIT DELETE ROWS AS SELECT {', '.join(names)} FROM {table}"
-            " WITH NO DATA"
+            f" WITH NO DATA; TRUNCATE {stage}"
         )
-        cursor.execute(f"TRUNCATE {stage}")
     copy_in(connection, stage, columns)
     every = [*names, *constants]
     assignments = ", ".join(f"{name} = excluded.{name}" for name in every if name != "instrument_id")
