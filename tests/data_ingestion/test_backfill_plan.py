@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -52,6 +53,20 @@ def test_small_days_are_bought_together_and_large_ones_apart():
     assert len(large) == 3 * 30  # a symbol and a day each
     huge = plan([(want([window], ["SPY"]), Estimate(30 * 24_000_000, 0, 0.0))], around_the_clock(), 200_000)
     assert len(huge) == 30 * 24  # no less than an hour
+
+
+def test_an_earlier_stage_comes_first_however_old():
+    recent, old = (START + DAY, START + 2 * DAY), (START - 60 * DAY, START)
+    later = Want("OPRA.PILLAR", "cbbo-1m", "parent", ("SPY.OPT",), (recent,), stage=1)
+    wants = [
+        (later, Estimate(1000, 0, 0.0)),
+        (want([old]), Estimate(1000, 0, 0.0)),
+        (want([recent]), Estimate(10, 0, 0.0)),
+    ]
+    windows = [(p.request.start_ns, p.request.end_ns) for p in plan(wants, around_the_clock(), 200_000)]
+    assert windows == [recent, old, recent]
+    # the stage is no part of the question
+    assert fingerprint([later]) == fingerprint([replace(later, stage=0)])
 
 
 def test_a_minute_at_each_close():

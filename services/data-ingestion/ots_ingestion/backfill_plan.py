@@ -25,13 +25,17 @@ Window = tuple[int, int]
 
 @dataclass(frozen=True)
 class Want:
-    """Records of one schema, of at most 2,000 symbols, in windows [start, end) ns in order of time."""
+    """Records of one schema, of at most 2,000 symbols, in windows [start, end) ns in order of time.
+
+    ``stage``: all of an earlier stage is fetched before anything of a later one.
+    """
 
     dataset: str
     schema: str
     stype_in: str
     symbols: tuple[str, ...]
     windows: tuple[Window, ...]
+    stage: int = 0
 
     def request(self, window: Window) -> Request:
         """The question for one window."""
@@ -84,13 +88,13 @@ def closing_windows(sessions: Sessions, start_ns: int, end_ns: int, minutes: int
 
 
 def plan(estimated: Sequence[tuple[Want, Estimate]], sessions: Sessions, part_records: int) -> list[Part]:
-    """All parts, the most recent first; of equal age, those of earlier wants first."""
+    """All parts by stage, then the most recent first; of equal age, those of earlier wants first."""
     parts = [
-        (-part.request.end_ns, order, i, part)
+        (want.stage, -part.request.end_ns, order, i, part)
         for order, (want, estimate) in enumerate(estimated)
         for i, part in enumerate(_parts(want, estimate, sessions, part_records))
     ]
-    return [part for _, _, _, part in sorted(parts, key=lambda one: one[:3])]
+    return [part for *_, part in sorted(parts, key=lambda one: one[:4])]
 
 
 def fingerprint(wants: Sequence[Want]) -> str:

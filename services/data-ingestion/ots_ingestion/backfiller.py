@@ -23,7 +23,7 @@ from ots_ingestion.download import Download
 from ots_ingestion.repair import repair_once
 from ots_ingestion.schemas_offered import SchemaNotOffered
 from ots_ingestion.settings import IngestionSettings
-from ots_ingestion.vendor import NoKey, Vendor, VendorError
+from ots_ingestion.vendor import NoKey, Patience, Vendor, VendorError, backoff_s
 
 log = structlog.get_logger(__name__)
 
@@ -31,7 +31,8 @@ APPLICATION = "ingestion-backfiller"
 _BUSY_S = 0.25
 _IDLE_S = 5.0
 _MAX_BACKOFF_S = 10.0
-_FIRST_HISTORY_RETRY_S = 3.0
+# the first history waits for a vendor who starts beside us: asked again soon, and less and less often
+_FIRST_HISTORY_PATIENCE = Patience(attempts=1, first_s=0.5, most_s=3.0)
 _REPAIR_S = 5.0
 # downloads cannot be interrupted: what goes on after that is dropped, and begun again by the next process
 _GRACE_S = 5.0
@@ -155,9 +156,13 @@ class Backfiller:
 
     def _ask_first_history(self) -> None:
         """Ask for the history of a fresh database, as soon as the vendor and the database answer."""
+        attempt = 0
         while not self._stopping.is_set():
+            attempt += 1
+            retry_after = None
             try:
-                asked = backfills.ask_first_history(self._database, self.vendor(), self._settings)
+                vendor = Vendor(self._settings, patience=_FIRST_HISTORY_PATIENCE, stopping=self._stopping)
+                asked = backfills.ask_first_history(self._database, vendor, self._settings)
                 if asked:
                     log.info("first_history_asked", parts=len(asked.parts), records=asked.total.records)
                 return
@@ -166,7 +171,8 @@ class Backfiller:
                 return
             except (VendorError, psycopg2.Error, SchemaNotOffered, ValueError) as error:
                 log.warning("first_history_waits", error=str(error).strip())
-            self._stopping.wait(_FIRST_HISTORY_RETRY_S)
+                retry_after = getattr(error, "retry_after", None)
+            self._stopping.wait(backoff_s(attempt, _FIRST_HISTORY_PATIENCE, retry_after))
 
 
 class _Line:

@@ -89,7 +89,8 @@ def ask_first_history(database: Database, vendor: Vendor, settings: IngestionSet
     """The history of a fresh database; None when it is not wanted, or anything was ever asked for.
 
     Daily bars of two years, minute bars, and of the options the definitions, the open interest and the quotes at each
-    session's close: what a daily volatility surface is made of.
+    session's close: what a daily volatility surface is made of. The stocks come before the options, and what a
+    stranger looks at first before older years.
     """
     days = settings.backfill_on_first_start_days
     if not days or _ever_asked(database):
@@ -98,15 +99,16 @@ def ask_first_history(database: Database, vendor: Vendor, settings: IngestionSet
     start = (today - days) * DAY_NS
     long = min(start, (today - _DAILY_BARS_DAYS) * DAY_NS)
     found = merged(
-        part
-        for schema, options, begin, minutes in (
-            ("ohlcv-1d", False, long, None),
-            ("ohlcv-1m", False, start, None),
-            ("definition", True, start, None),
-            ("cbbo-1m", True, start, 1),
-            ("statistics", True, start, None),
+        _staged(part, stage)
+        for stage, question in (
+            (0, _one_schema("ohlcv-1d", False, start)),
+            (0, _one_schema("ohlcv-1m", False, start)),
+            *([(1, _one_schema("ohlcv-1d", False, long, end_ns=start))] if long < start else []),
+            (2, _one_schema("definition", True, start)),
+            (2, _one_schema("cbbo-1m", True, start, minutes=1)),
+            (2, _one_schema("statistics", True, start)),
         )
-        if (part := _if_offered(_one_schema(schema, options, begin, minutes), vendor, settings))
+        if (part := _if_offered(question, vendor, settings))
     )
     if not found.wants:
         return None
@@ -304,9 +306,15 @@ def _ever_asked(database: Database) -> bool:
     return bool(database.rows("SELECT 1 FROM backfills WHERE origin <> 'repair' LIMIT 1"))
 
 
-def _one_schema(schema: str, options: bool, start_ns: int, minutes: int | None) -> Question:
+def _one_schema(
+    schema: str, options: bool, start_ns: int, *, end_ns: int | None = None, minutes: int | None = None
+) -> Question:
     stocks = () if options else (schema,)
-    return Question(UNDERLYINGS, stocks, start_ns, None, UNDERLYINGS, (schema,) if options else (), minutes)
+    return Question(UNDERLYINGS, stocks, start_ns, end_ns, UNDERLYINGS, (schema,) if options else (), minutes)
+
+
+def _staged(found: Wanted, stage: int) -> Wanted:
+    return replace(found, wants=tuple(replace(want, stage=stage) for want in found.wants))
 
 
 def _if_offered(question: Question, vendor: Vendor, settings: IngestionSettings) -> Wanted | None:
