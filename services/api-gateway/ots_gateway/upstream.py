@@ -30,6 +30,7 @@ _PIECE_BYTES = 256 * 1024
 _HEAD_PIECE_BYTES = 16 * 1024
 # what may be asked once more when a kept connection turned out to be dead (RFC 9110, 9.2.2)
 _IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE"})
+_NEW_CONNECTIONS = 2
 _CHECK_AFTER_S = 1.0
 _CONNECT_PAUSE_S = 0.05
 
@@ -214,15 +215,18 @@ class Upstream:
 
     def _answer(self, question: Question, client: Client | None) -> Answer:
         connection = self._kept(question.method)
+        again = question.method in _IDEMPOTENT and question.pieces is None
+        made = 0
         while True:
             if connection is None:
                 connection = self._connect()
-            reused = connection.served > 0
+                made += 1
             try:
                 return self._exchange(connection, question, client)
             except _NoAnswerError as error:
-                # a kept connection may die just as it is used: what may be asked twice is, on one that is new
-                if not (error.silent and reused and question.method in _IDEMPOTENT and question.pieces is None):
+                # a kept connection may die just as it is used, and a new one in the queue of a service that stops:
+                # what may be asked twice is, on one that is new, and on a second one at most
+                if not (error.silent and again and made < _NEW_CONNECTIONS):
                     raise
                 connection = None
 
