@@ -301,7 +301,8 @@ class Rig:
         folder = self._folder / f"run-{self._number}"
         folder.mkdir()
         length_ns = int(length_s * SECOND)
-        begins_ns = time.time_ns() + int((15 + records / 250_000) * SECOND)
+        # so long does a busy machine need to make the tape and to start what plays and what hears it
+        begins_ns = time.time_ns() + int((30 + records / 150_000) * SECOND)
         _refuse_midnight(begins_ns, begins_ns + length_ns)
         tape = make_tape(folder / "tape", records, begins_ns, length_ns)
         with (
