@@ -17,11 +17,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import lfilter
 
 from ots_market.sessions import Sessions
 from ots_market.timeframes import DAY_NS, MINUTE_NS
@@ -190,8 +190,9 @@ class Paths:
         """The two parts of log volatility at each session's open, (n + 1,) and (n + 1, 9)."""
         common_noise = LEVERAGE * normal[:, 0] + np.sqrt(1.0 - LEVERAGE**2) * normal[:, -1]
         common, own = np.zeros(n + 1), np.zeros((n + 1, _N))
-        common[1:] = lfilter([_COMMON_NOISE], [1.0, -_COMMON_PERSISTENCE], common_noise)
-        own[1:] = lfilter([_OWN_NOISE], [1.0, -_OWN_PERSISTENCE], normal[:, 2 + _N : 2 + 2 * _N], axis=0)
+        common[1:] = _autoregression(common_noise, _COMMON_PERSISTENCE, _COMMON_NOISE)
+        for i in range(_N):
+            own[1:, i] = _autoregression(normal[:, 2 + _N + i], _OWN_PERSISTENCE, _OWN_NOISE)
         return common, own
 
     def minutes_of(self, day: int) -> tuple[int, int]:
@@ -204,7 +205,7 @@ class Paths:
         _, n = self.minutes_of(day)
         normal = stream(self.seed, "minutes", "market", day).standard_normal((4, n))
         volatility = LEVERAGE * normal[0] + np.sqrt(1.0 - LEVERAGE**2) * normal[2]
-        busy = lfilter([_ACTIVITY_NOISE], [1.0, -_ACTIVITY_PERSISTENCE], normal[3])
+        busy = _autoregression(normal[3], _ACTIVITY_PERSISTENCE, _ACTIVITY_NOISE)
         activity = u_shape(n) * np.exp(busy)
         share = activity / activity.sum()
         return _Shared(normal[0], normal[1], volatility, activity, share, np.sqrt(share), np.cumsum(share))
@@ -272,6 +273,15 @@ def minutes_in_hour(minutes: Minutes, hour: int) -> slice:
     """Which of a session's minutes lie in a UTC hour of its day."""
     n = len(minutes.variance)
     return slice(min(max(60 * hour - minutes.first, 0), n), min(max(60 * (hour + 1) - minutes.first, 0), n))
+
+
+def _autoregression(noise: Floats, persistence: float, scale: float) -> Floats:
+    """y[i] = persistence y[i - 1] + scale noise[i], from 0: of first order.
+
+    A loop, since importing ``scipy.signal`` for its filter costs the simulator's start a second.
+    """
+    scaled = (scale * noise).tolist()
+    return np.fromiter(accumulate(scaled, lambda before, new: persistence * before + new), np.float64, len(scaled))
 
 
 def _bridged(steps: Floats, clock: Floats, total: float) -> Floats:

@@ -11,10 +11,19 @@ from ots_market.symbols import canonical_symbol
 # where a symbol came in by several datasets, the consolidated one answers unless another is asked for
 PREFERRED_DATASETS = ("EQUS.MINI", "OPRA.PILLAR")
 
-_IMPORT_HINT = (
-    'curl -X POST --data-binary @FILE.dbn.zst -H "Authorization: Bearer $TOKEN" '
-    '-H "Content-Type: application/vnd.databento.dbn" "http://localhost:8000/api/v1/data/imports?wait=60"'
-)
+# what to do when nothing is stored, by market source: the simulated market takes no imports
+_NOTHING_YET = {
+    "databento": (
+        "nothing is stored yet: import a DBN file first",
+        'curl -X POST --data-binary @FILE.dbn.zst -H "Authorization: Bearer $TOKEN" '
+        '-H "Content-Type: application/vnd.databento.dbn" "http://localhost:8000/api/v1/data/imports?wait=60"',
+    ),
+    "simulated": (
+        "nothing is stored yet: the first history may still be on its way",
+        'curl -H "Authorization: Bearer $TOKEN" "http://localhost:8000/api/v1/data/backfills" says how far it is, and'
+        " .../api/v1/data/collection/status what is being collected",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -28,8 +37,10 @@ class Instrument:
     is_option: bool
 
 
-def find_instrument(database: Database, symbol: str, dataset: str | None = None) -> Instrument:
-    """The instrument of ``symbol``. Raises a 404 problem that says what there is."""
+def find_instrument(
+    database: Database, symbol: str, dataset: str | None = None, *, source: str = "databento"
+) -> Instrument:
+    """The instrument of ``symbol``. Raises a 404 problem that says what there is; ``source``: MARKET_SOURCE."""
     canonical = canonical_symbol(symbol)
     rows = database.rows(
         """
@@ -41,10 +52,10 @@ def find_instrument(database: Database, symbol: str, dataset: str | None = None)
     )
     if rows:
         return Instrument(*rows[0])
-    raise unknown_symbol(database, canonical, dataset)
+    raise unknown_symbol(database, canonical, dataset, source=source)
 
 
-def unknown_symbol(database: Database, symbol: str, dataset: str | None) -> Problem:
+def unknown_symbol(database: Database, symbol: str, dataset: str | None, *, source: str = "databento") -> Problem:
     """The 404 for a symbol of which nothing is stored, with the symbols of which something is."""
     known = [
         row[0]
@@ -53,11 +64,12 @@ def unknown_symbol(database: Database, symbol: str, dataset: str | None) -> Prob
         )
     ]
     where = f" in {dataset}" if dataset else ""
-    there = f"stored are {', '.join(known)}" if known else "nothing is stored yet: import a DBN file first"
+    nothing, hint = _NOTHING_YET[source]
+    there = f"stored are {', '.join(known)}" if known else nothing
     return Problem(
         404,
         "unknown-symbol",
         f"no data of {symbol}{where}; {there}",
-        hint=None if known else _IMPORT_HINT,
+        hint=None if known else hint,
         extra={"available": known},
     )

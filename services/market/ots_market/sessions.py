@@ -11,7 +11,6 @@ from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-import exchange_calendars
 import numpy as np
 from numpy.typing import NDArray
 
@@ -74,6 +73,9 @@ def sessions_of(calendar: str) -> Sessions:
 @lru_cache(maxsize=1)
 def xnys() -> Sessions:
     """NYSE's sessions from 1990 to three years ahead; made once a process, in about half a second."""
+    # with pandas behind it, a second that a process without the exchange's calendar does not need
+    import exchange_calendars
+
     end = datetime.now(UTC).date() + _AHEAD
     calendar = exchange_calendars.get_calendar("XNYS", start=_FIRST, end=str(end))
     return Sessions(

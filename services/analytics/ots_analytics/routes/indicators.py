@@ -141,7 +141,7 @@ def blueprint(settings: AnalyticsSettings, database: Database) -> APIBlueprint:
     )
     def indicators(path: SymbolPath, query: IndicatorsQuery) -> Response:
         wanted = parse_indicators(query.indicators, query.period)
-        instrument = find_instrument(database, path.symbol, query.dataset)
+        instrument = find_instrument(database, path.symbol, query.dataset, source=settings.market_source)
         as_of = min(query.as_of if query.as_of is not None else _LAST_NS, time.time_ns())
         limit = max(settings.history_bars, _needed(wanted, query))
         anchored = any("anchor" in one.indicator.inputs for one in wanted)

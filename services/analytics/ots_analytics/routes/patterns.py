@@ -182,7 +182,7 @@ def blueprint(settings: AnalyticsSettings, database: Database) -> APIBlueprint:
     def patterns(path: PatternsPath, query: PatternsQuery) -> Response:
         detectors = parse_types(query.types)
         limit = _bars_to_read(query.days, query.timeframe)
-        instrument = find_instrument(database, path.symbol, query.dataset)
+        instrument = find_instrument(database, path.symbol, query.dataset, source=settings.market_source)
         as_of = min(query.as_of if query.as_of is not None else _LAST_NS, time.time_ns())
         read = read_adjusted_bars(
             database, instrument, query.timeframe, sessions, as_of_ns=as_of, limit=limit, adjusted=query.adjusted

@@ -66,7 +66,7 @@ def blueprint(settings: CacheSettings, database: Database, client: redis.Redis) 
         if price is None:
             price = read_stock_prices(database, [symbol], source).get(symbol)
             if price is None:
-                raise unknown_symbol(database, symbol, None)
+                raise unknown_symbol(database, symbol, None, source=source)
             _to_redis(client, price, source)
         return Response(json.dumps({k: v for k, v in price.items() if k != "as_of_ns"}), mimetype="application/json")
 

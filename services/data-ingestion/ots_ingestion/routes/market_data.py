@@ -200,7 +200,7 @@ def blueprint(settings: IngestionSettings, database: Database) -> APIBlueprint:
     @api.get("/bars/<symbol>", summary="Stored bars", responses={200: BarsModel, 404: ProblemModel, 422: ProblemModel})
     def bars(path: SymbolPath, query: BarsQuery) -> Response:
         _check_window(query)
-        instrument = find_instrument(database, path.symbol, query.dataset)
+        instrument = find_instrument(database, path.symbol, query.dataset, source=source)
         as_of = min(query.as_of if query.as_of is not None else _LAST_NS, time.time_ns())
         start = max(query.start, decode_cursor(query.cursor, (int,))[0] + 1) if query.cursor else query.start
         found = read_bars(
@@ -234,7 +234,7 @@ def blueprint(settings: IngestionSettings, database: Database) -> APIBlueprint:
     )
     def trades(path: SymbolPath, query: WindowQuery) -> Response:
         _check_window(query)
-        instrument = find_instrument(database, path.symbol, query.dataset)
+        instrument = find_instrument(database, path.symbol, query.dataset, source=source)
         after = decode_cursor(query.cursor, (int, int, int, int)) if query.cursor else None
         rows = queries.trades_page(database, instrument.instrument_id, query.start, query.end, after, query.limit + 1)
         shaped = [
@@ -257,7 +257,7 @@ def blueprint(settings: IngestionSettings, database: Database) -> APIBlueprint:
     )
     def quotes(path: SymbolPath, query: QuotesQuery) -> Response:
         _check_window(query)
-        instrument = find_instrument(database, path.symbol, query.dataset)
+        instrument = find_instrument(database, path.symbol, query.dataset, source=source)
         after = decode_cursor(query.cursor, (int, int, int, int)) if query.cursor else None
         schema_id = SCHEMA_IDS[query.quote_schema] if query.quote_schema else None
         rows = queries.quotes_page(

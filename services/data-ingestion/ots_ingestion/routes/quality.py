@@ -190,7 +190,9 @@ def blueprint(settings: IngestionSettings, database: Database) -> APIBlueprint:
         options = query.asset == "options" or symbol.endswith(_PARENT)
         symbol = symbol.removesuffix(_PARENT) if options else symbol
         with database.connection() as connection:
-            found = _scope(connection, database, symbol, query.dataset, options, sessions, session, now)
+            found = _scope(
+                connection, database, symbol, query.dataset, options, sessions, session, now, settings.market_source
+            )
             try:
                 figures = report(connection, found)
             except psycopg2.errors.QueryCanceled as error:
@@ -244,28 +246,29 @@ def _scope(
     sessions: Sessions,
     session: Session,
     now: int,
+    source: str,
 ) -> Scope:
     day = local_day(sessions, session.date)
     until = min(session.closes_ns, now // MINUTE_NS * MINUTE_NS)
     if not options:
-        instrument = find_instrument(database, symbol, dataset)
+        instrument = find_instrument(database, symbol, dataset, source=source)
         names = (instrument.raw_symbol, *([instrument.underlying + _PARENT] if instrument.is_option else []))
         return Scope(instrument.dataset, (instrument.instrument_id,), names, session, day, until)
     contracts = option_contracts(connection, symbol, session.date, dataset)
     if not contracts:
-        raise _no_contracts(database, symbol, dataset, session)
+        raise _no_contracts(database, symbol, dataset, session, source)
     datasets = sorted({c[1] for c in contracts}, key=lambda name: (name not in PREFERRED_DATASETS, name))
     mine = tuple(contract for contract, its in contracts if its == datasets[0])
     return Scope(datasets[0], mine, (symbol + _PARENT,), session, day, until)
 
 
-def _no_contracts(database: Database, symbol: str, dataset: str | None, session: Session) -> Problem:
+def _no_contracts(database: Database, symbol: str, dataset: str | None, session: Session, source: str) -> Problem:
     known = database.rows(
         "SELECT count(*), max(expiration) FROM instruments WHERE underlying = %s AND strike > 0", (symbol,)
     )
     count, last = known[0]
     if not count:
-        return unknown_symbol(database, f"options on {symbol}", dataset)
+        return unknown_symbol(database, f"options on {symbol}", dataset, source=source)
     return Problem(
         404,
         "no-data",
@@ -278,7 +281,7 @@ def _nothing(
     connection: Connection, symbol: str, options: bool, sessions: Sessions, session: Session, scope: Scope
 ) -> Problem:
     newest = newest_ns(connection, scope.instruments)
-    hint = "nothing of it is stored that could be counted: import a file, or collect it"
+    hint = "nothing of it is stored that could be counted: collect it, or ask for a backfill"
     if newest is not None:
         try:
             day = current_or_last(sessions, newest).date
