@@ -111,7 +111,7 @@ def test_the_rate_is_implied_because_no_curve_was_stated(stored):
 
 def test_every_contract_is_used_or_counted(stored, seeded):
     for underlying, ts, used, refused in stored.rows(
-        "SELECT underlying, (extract(epoch FROM ts))::bigint, contracts_used, contracts_refused FROM volatility_snapshots"
+        "SELECT underlying, extract(epoch FROM ts)::bigint, contracts_used, contracts_refused FROM volatility_snapshots"
     ):
         day = ts * 10**9 // DAY - 1
         assert used + sum(refused.values()) == len(seeded.chains.chain(underlying, day).raw_symbols)
@@ -150,11 +150,12 @@ def test_what_comes_later_changes_nothing_before(stored, market, service, seeded
 
 
 def test_a_curve_counts_from_when_it_was_known(stored, market):
-    (old, new), before = DAYS, contents(stored)
-    known = to_datetime((new + 1) * DAY - MINUTE)
+    before = contents(stored)
+    known = to_datetime(NOW - 6 * MINUTE)  # within the second session
     with market.database.connection() as connection, connection.cursor() as cursor:
         cursor.execute(
-            "INSERT INTO rate_curves (curve_date, source, known_at, stated_by) VALUES (%s, 'stated', %s, 'test') RETURNING curve_id",
+            "INSERT INTO rate_curves (curve_date, source, known_at, stated_by)"
+            " VALUES (%s, 'stated', %s, 'test') RETURNING curve_id",
             (known.date(), known),
         )
         (curve,) = cursor.fetchone()

@@ -20,7 +20,8 @@ from ots_quant.pooled_rate import PooledRate, pooled_rate
 # early exercised leg knows nothing of it
 _SHORTEST_YEARS = 25 / 365
 _WIDEST_MONEYNESS = 0.25
-_EXPIRATIONS = 3
+# estimates enough to pool: of nine chains one each, of one chain its three longest expirations
+_ESTIMATES, _MOST_OF_A_CHAIN = 9, 3
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ def rate_of(known: RateAnswer, chains: Sequence[Chain]) -> Rate:
     """The curve that was known then, else the rate that the chains of the moment imply together."""
     if known.curve is not None:
         return Rate("curve", f"{known.curve.source}, {known.curve.curve_date}", curve=known.curve)
-    estimates = [found for chain in chains if (found := _own_rates(chain)) is not None]
+    each = min(_MOST_OF_A_CHAIN, -(-_ESTIMATES // max(1, len(chains))))
+    estimates = [found for chain in chains if (found := _own_rates(chain, each)) is not None]
     columns = ([getattr(one, name) for one in estimates] for name in ("rate", "rate_low", "rate_high"))
     rate, low, high = (np.concatenate([[], *column]) for column in columns)
     pooled = pooled_rate(rate, low, high)
@@ -71,14 +73,14 @@ def rate_of(known: RateAnswer, chains: Sequence[Chain]) -> Rate:
     )
 
 
-def _own_rates(chain: Chain) -> Forwards | None:
+def _own_rates(chain: Chain, expirations: int) -> Forwards | None:
     """What the longest expirations of a chain imply, each for itself; None where nothing can be told."""
     if chain.spot is None:
         return None
     spot = chain.spot.price / SCALE
     times, _ = group_expirations(chain.years[chain.years > 0])
     telling = times[times >= _SHORTEST_YEARS]
-    longest = (telling if telling.size else times)[-_EXPIRATIONS:]
+    longest = (telling if telling.size else times)[-expirations:]
     if not longest.size:
         return None
     near = (chain.years >= longest[0] - 1e-9) & (np.abs(np.log(chain.strike / spot)) < _WIDEST_MONEYNESS)

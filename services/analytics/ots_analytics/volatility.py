@@ -94,8 +94,10 @@ def take_snapshot(chain: Chain, rate: Rate, max_age_ns: int, version: bytes) -> 
     carry = forwards.carry_of(chain.years)
     surface = fit_surface(chain.right, chain.strike, chain.years, bid, ask, spot, carry.forward, carry.rate)
     refused = _refusals(chain, surface, fresh, (bid + ask) / 2, carry.rate, carry.dividend_yield)
+    volatilities = _volatilities(surface)
     expirations = tuple(
-        _expiration(chain, rate, forwards, surface, refused, day) for day in np.unique(chain.expiration[alive])
+        _expiration(chain, rate, forwards, surface, volatilities, refused, day)
+        for day in np.unique(chain.expiration[alive])
     )
     constant, why = _constant_maturity(surface, rate)
     return Snapshot(chain, rate, constant, why, int((refused == "").sum()), _counts(refused), expirations, version)
@@ -129,14 +131,24 @@ def _counts(refused: NDArray[np.str_]) -> dict[str, int]:
 
 
 def _expiration(
-    chain: Chain, rate: Rate, forwards: Forwards, surface: Surface, refused: NDArray[np.str_], day: np.datetime64
+    chain: Chain,
+    rate: Rate,
+    forwards: Forwards,
+    surface: Surface,
+    volatilities: NDArray[np.float64],
+    refused: NDArray[np.str_],
+    day: np.datetime64,
 ) -> Expiration:
     own = chain.expiration == day
     years = float(chain.years[own][0])
     row = int(forwards.rows_of(np.array([years]))[0])
     fitted = np.flatnonzero(np.abs(surface.years - years) < 1e-7)
-    at_the_money, call, put, reason = _volatilities(surface, years) if fitted.size else (None, None, None, None)
-    if not fitted.size:
+    at_the_money, call, put = (_known(value) for value in volatilities[fitted[0]]) if fitted.size else (None,) * 3
+    if fitted.size:
+        named = {"at the money": at_the_money, "25-delta call": call, "25-delta put": put}
+        beyond = ", ".join(name for name, value in named.items() if value is None)
+        reason = f"beyond the quoted strikes: {beyond}" if beyond else None
+    else:
         no_forward = _NO_FORWARD.get(Reason(int(forwards.reason[row])))
         reason = rate.detail if rate.kind is None else no_forward or "no contract tells its volatility"
     own_rate = _known(forwards.rate[row])
@@ -161,16 +173,13 @@ def _expiration(
     )
 
 
-def _volatilities(surface: Surface, years: float) -> tuple[float | None, float | None, float | None, str | None]:
-    """At the forward, of the 25-delta call and put; None beyond the quoted strikes, with the reason."""
-    deltas = surface.strike_of_delta(years, np.array([0.25, -0.25]))
-    strikes = np.concatenate([np.atleast_1d(surface.forward_at(np.array([years]))), deltas])
+def _volatilities(surface: Surface) -> NDArray[np.float64]:
+    """At the forward, of the 25-delta call and put: shape (slices, 3); NaN beyond the quoted strikes."""
+    years = surface.years[:, None]
+    forward = surface.forward_at(surface.years)[:, None]
+    strikes = np.concatenate([forward, surface.strike_of_delta(years, np.array([0.25, -0.25]))], axis=1)
     inside = surface.inside(years, strikes) & np.isfinite(strikes)
-    found = np.where(inside, surface.volatility(years, strikes), np.nan)
-    named = zip(("at the money", "25-delta call", "25-delta put"), found.tolist(), strict=True)
-    beyond = [name for name, value in named if not math.isfinite(value)]
-    middle, call, put = (_known(value) for value in found.tolist())
-    return middle, call, put, f"beyond the quoted strikes: {', '.join(beyond)}" if beyond else None
+    return np.where(inside, surface.volatility(years, strikes), np.nan)
 
 
 def _constant_maturity(surface: Surface, rate: Rate) -> tuple[float | None, str | None]:
