@@ -361,7 +361,7 @@ class Rig:
         after, seconds = used(), time.monotonic() - began
         watcher.stop()
         latencies, _ = watcher.latencies_ms(tape)
-        each = [(b - a) * 1e6 / tape.records for a, b in zip(before, after, strict=True)]
+        ours, servers, feeds = ((b - a) * 1e6 / tape.records for a, b in zip(before, after, strict=True))
         rows = [int(market.database.rows(f"SELECT count(*) FROM {table}")[0][0]) for table in TABLES.values()]
         return Run(
             tape.records,
@@ -370,7 +370,9 @@ class Rig:
             latencies,
             _own_mean_ms(metrics_port),
             seconds,
-            *each,
+            ours,
+            servers,
+            feeds,
             before_mb,
             memory_mb(collector, "VmHWM"),
             watcher.memory,
@@ -510,8 +512,8 @@ def main() -> int:
             redis_server.start()
             rig = Rig(server, redis_server, folder, options.profile)
             if options.rates:
-                columns = ("records/s", "p50 ms", "p99 ms", "max ms", "mean: watched / own histogram ms")
-                columns += ("p50 of 2nd -> 4th quarter", "CPU µs/record: collector / PostgreSQL / simulator")
+                columns = ["records/s", "p50 ms", "p99 ms", "max ms", "mean: watched / own histogram ms"]
+                columns += ["p50 of 2nd -> 4th quarter", "CPU µs/record: collector / PostgreSQL / simulator"]
                 report.head("Live: event to commit", *columns, "collector MB", "watcher's longest pause ms", "verdict")
                 for rate in options.rates.split(","):
                     at_rate(rig, report, int(rate), options.seconds)

@@ -26,8 +26,6 @@ _ZSTD_MAGIC = 0xFD2FB528
 _SKIPPABLE = range(0x184D2A50, 0x184D2A60)
 _MAX_METADATA_BYTES = 256 * 2**20
 _HEADER_BYTES = 16
-_WORD_BYTES = 4
-_HEADER_WORDS = _HEADER_BYTES // _WORD_BYTES
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 _SYMBOL_MAPPING = 22
 _CHUNK_BYTES = 4 * 2**20
@@ -339,22 +337,18 @@ def _walk(buffer: NDArray[np.uint8]) -> tuple[NDArray[np.int64], int]:
         whole = len(buffer) // size
         if (buffer[::size] == buffer[0]).all():
             return np.arange(whole, dtype=np.int64) * size, whole * size
-    # records are measured in words of four bytes, and so is this loop: small numbers are quicker
-    lengths = buffer[::_WORD_BYTES].tobytes()
-    whole = len(buffer) // _WORD_BYTES
-    starts: list[int] = []
-    found = starts.append
-    at = 0
-    while at < len(lengths):
-        words = lengths[at]
-        if words < _HEADER_WORDS:
-            size = words * _WORD_BYTES
+    starts = []
+    at, length = 0, len(buffer)
+    view = buffer.tobytes()
+    while at < length:
+        size = view[at] * 4
+        if size < _HEADER_BYTES:
             raise InvalidDbnError(f"a record claims to be {size} bytes long; its header alone has {_HEADER_BYTES}")
-        if at + words > whole:
+        if at + size > length:
             break
-        found(at)
-        at += words
-    return np.array(starts, np.int64) * _WORD_BYTES, at * _WORD_BYTES
+        starts.append(at)
+        at += size
+    return np.array(starts, np.int64), at
 
 
 def _check_zstd_frames(path: Path) -> None:
