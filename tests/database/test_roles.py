@@ -98,3 +98,42 @@ def test_nobody_logs_in_as_the_audit_logs_owner(postgres):
     database = Database(postgres.admin_url, application="tests", size=1)
     assert database.rows("SELECT rolcanlogin FROM pg_roles WHERE rolname = 'ots_audit'") in ([], [(False,)])
     database.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO quotes SELECT * FROM quotes",
+        "DELETE FROM bars_1m",
+        "UPDATE rate_points SET rate = 0.1",
+        "UPDATE volatility_expirations SET rate = 0.1",
+        "DELETE FROM volatility_snapshots",
+        "TRUNCATE volatility_expirations",
+        "DROP TABLE volatility_snapshots",
+        "CREATE TABLE another (x integer)",
+        "SELECT open_chunks('quotes', ARRAY[timestamptz '2031-01-01'])",
+        "SET ROLE ots",
+    ],
+)
+def test_the_role_of_snapshots_writes_those_and_nothing_else(market, statement):
+    database = Database(market.snapshots, application="tests", size=1)
+    database.execute("SELECT open_volatility_chunks(timestamptz '2031-01-01')")
+    with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+        database.execute(statement)
+    database.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT open_volatility_chunks(timestamptz '2031-01-01')",
+        "INSERT INTO volatility_snapshots SELECT * FROM volatility_snapshots",
+        "DELETE FROM volatility_expirations",
+    ],
+)
+def test_the_reader_reads_snapshots_only(market, statement):
+    reader = Database(market.reader, application="tests", size=1)
+    assert reader.rows("SELECT count(*) FROM volatility_snapshots") == [(0,)]
+    with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+        reader.execute(statement)
+    reader.close()
