@@ -281,8 +281,9 @@ class Run:
 
     @property
     def keeps_up(self) -> bool:
-        """Whether the latency of the last quarter is the second's."""
-        return self.median_of_quarter(3) <= 1.5 * self.median_of_quarter(1) + 100
+        """Whether the latency of the last quarter is the second's, and no more than a second."""
+        last = self.median_of_quarter(3)
+        return last <= 1.5 * self.median_of_quarter(1) + 100 and last <= 1000
 
 
 class Rig:
