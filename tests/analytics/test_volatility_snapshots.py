@@ -189,7 +189,7 @@ def process(market) -> subprocess.Popen:
 
 
 def wait_until(done) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180  # a cold start compiles
     while not done():
         assert time.monotonic() < deadline
         time.sleep(0.02)
