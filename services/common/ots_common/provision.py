@@ -1,7 +1,7 @@
 """``python -m ots_common.provision``: roles, databases and migrations, brought to where they must be, however often.
 
 Runs as the database's superuser before the services start. Least privilege: ``ots`` owns the market's database,
-``ots_reader`` may only read it, ``ots_snapshots`` reads it and writes the tables of results alone, ``ots_accounts`` owns
+``ots_reader`` may only read it, ``ots_snapshots`` reads it and writes tables of results alone, ``ots_accounts`` owns
 the users in a database of their own. The audit log beside them belongs to ``ots_audit``, as whom nobody can log in: the
 gateway may add to it and read it.
 """

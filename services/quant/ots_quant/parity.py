@@ -134,8 +134,8 @@ def implied_forwards(
     broadcast; a missing side is NaN. ``rate`` is one number or one per contract, equal within an expiration; without
     it the rate is estimated with the forward, which needs tight quotes over a wide range of strikes: give one if you
     can. An estimated rate counts as identified when its interval reaches no further than ``rate_within`` to each side:
-    infinity gives every expiration's own estimate, to be pooled by whoever has several chains. A contract whose numbers are bad, one-sided or crossed is left out; of a contract quoted twice the tighter
-    quote stands.
+    infinity gives every expiration's own estimate, to be pooled by whoever has several chains. A contract whose numbers
+    are bad, one-sided or crossed is left out; of a contract quoted twice the tighter quote stands.
 
     Raises ValueError that names the argument of a wrong shape or kind, a spot that is not positive, and a rate that
     differs within an expiration.
