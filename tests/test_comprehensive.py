@@ -141,14 +141,18 @@ def commands_of(section: str) -> str:
     """The commands of a section of the README as one script, those apart that start a platform."""
     text = (ROOT / "README.md").read_text()
     text = text[text.index(f"## {section}") :]
-    blocks = re.findall(r"```bash\n(.*?)```", text[: text.index("\n## ", 5)], re.DOTALL)
+    return commands_in(text[: text.index("\n## ", 5)])
+
+
+def commands_in(text: str) -> str:
+    blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
     lines = "".join(blocks).replace("\\\n", " ").splitlines()
     return "\n".join(line for line in lines if line.strip() and "start-dev.sh" not in line)
 
 
-def run_commands(section: str, client: Client, data: Path | None = None) -> str:
-    """What the commands of that section say; tests/native/test_start_dev.py runs the ones that set TOKEN."""
-    script = f"TOKEN={client.token('operator')}\n" + commands_of(section).replace("http://localhost:8000", client.url)
+def run_commands(commands: str, client: Client, data: Path | None = None) -> str:
+    """What the commands say; tests/native/test_start_dev.py runs the ones that set TOKEN."""
+    script = f"TOKEN={client.token('operator')}\n" + commands.replace("http://localhost:8000", client.url)
     script = script.replace("../shared/data/real", str(data))
     command = ["bash", "-euxo", "pipefail", "-c", script]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
@@ -236,7 +240,23 @@ class TestSimulatedMarket:
         # the last that the tour asks for to be there
         self.filled(simulated, "/api/v1/analytics/indicators/AAPL?indicators=sma:50&timeframe=1d")
         assert commands_of("A tour").count("curl") >= 12
-        assert '"source":"simulated"' in run_commands("A tour", simulated)
+        assert '"source":"simulated"' in run_commands(commands_of("A tour"), simulated)
+
+    def test_a_month_of_volatility_follows(self, simulated):
+        path = "/api/v1/analytics/options/AAPL/volatility-history?days=30"
+
+        def closes() -> list[Any] | None:
+            answer = simulated.ask("GET", path)
+            found = answer.json()["history"] if answer.status_code == 200 else []
+            return found if len(found) >= 25 else None
+
+        eventually(closes, self.HISTORY_WITHIN_S)
+
+    @pytest.mark.parametrize(("document", "least"), [("DATA_QUALITY.md", 10), ("VOLATILITY_HISTORY.md", 1)])
+    def test_the_commands_of_the_documents(self, simulated, document, least):
+        commands = commands_in((ROOT / "docs" / document).read_text())
+        assert commands.count("curl") >= least
+        assert run_commands(commands, simulated)
 
     def test_killed_all_at_once_it_comes_back_and_goes_on_collecting(self, simulated, simulated_platform):
         if simulated_platform is None:
@@ -577,4 +597,4 @@ class TestDocumentation:
 
     def test_real_data(self, client, real_data):
         assert commands_of("Real data").count("curl") >= 8
-        assert '"source":"databento"' in run_commands("Real data", client, data=real_data)
+        assert '"source":"databento"' in run_commands(commands_of("Real data"), client, data=real_data)

@@ -180,6 +180,16 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION open_volatility_chunks(p_moment timestamp with time zone) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+BEGIN
+    PERFORM open_chunks('volatility_snapshots', ARRAY[p_moment]);
+    PERFORM open_chunks('volatility_expirations', ARRAY[p_moment]);
+END
+$$;
+
 CREATE FUNCTION time_table_flavour() RETURNS text
     LANGUAGE sql STABLE
     AS $$
@@ -824,6 +834,94 @@ CREATE TABLE vendor_schemas (
 
 COMMENT ON TABLE vendor_schemas IS 'What the vendor says each dataset has (metadata.list_schemas), so that it need not be asked every time';
 
+CREATE TABLE volatility_expirations (
+    underlying text NOT NULL,
+    ts timestamp with time zone NOT NULL,
+    expiration date NOT NULL,
+    years double precision NOT NULL,
+    forward double precision,
+    forward_low double precision,
+    forward_high double precision,
+    rate double precision,
+    rate_low double precision,
+    rate_high double precision,
+    dividend_yield double precision,
+    at_the_money double precision,
+    call_25_delta double precision,
+    put_25_delta double precision,
+    shape text,
+    reason text,
+    contracts_used integer NOT NULL,
+    contracts_refused jsonb NOT NULL,
+    CONSTRAINT volatility_expirations_at_the_money_check CHECK ((at_the_money > (0)::double precision)),
+    CONSTRAINT volatility_expirations_call_25_delta_check CHECK ((call_25_delta > (0)::double precision)),
+    CONSTRAINT volatility_expirations_check CHECK (((reason IS NOT NULL) OR ((at_the_money IS NOT NULL) AND (call_25_delta IS NOT NULL) AND (put_25_delta IS NOT NULL)))),
+    CONSTRAINT volatility_expirations_contracts_used_check CHECK ((contracts_used >= 0)),
+    CONSTRAINT volatility_expirations_put_25_delta_check CHECK ((put_25_delta > (0)::double precision)),
+    CONSTRAINT volatility_expirations_shape_check CHECK ((shape = ANY (ARRAY['fitted'::text, 'borrowed'::text, 'flat'::text]))),
+    CONSTRAINT volatility_expirations_years_check CHECK ((years > (0)::double precision))
+)
+PARTITION BY RANGE (ts);
+
+COMMENT ON TABLE volatility_expirations IS 'The expirations of a snapshot';
+
+COMMENT ON COLUMN volatility_expirations.years IS 'To the close of the expiration''s session, of 365 days';
+
+COMMENT ON COLUMN volatility_expirations.forward IS 'Dollars, by put-call parity; forward_low to forward_high: what executable prices do not contradict';
+
+COMMENT ON COLUMN volatility_expirations.rate IS 'Continuously compounded, a decimal a year';
+
+COMMENT ON COLUMN volatility_expirations.dividend_yield IS 'rate - ln(forward / spot) / years: dividends, borrow, and errors of rate and spot';
+
+COMMENT ON COLUMN volatility_expirations.at_the_money IS 'Implied volatility at the forward, a decimal a year';
+
+COMMENT ON COLUMN volatility_expirations.call_25_delta IS 'Implied volatility of the call of forward delta 0.25; NULL beyond the quoted strikes';
+
+COMMENT ON COLUMN volatility_expirations.shape IS 'fitted, or of a neighbour''s smile scaled (borrowed), or one volatility (flat)';
+
+CREATE TABLE volatility_snapshots (
+    underlying text NOT NULL,
+    ts timestamp with time zone NOT NULL,
+    session_date date NOT NULL,
+    closing boolean NOT NULL,
+    spot bigint,
+    spot_at_ns bigint,
+    spot_kind text,
+    rate_kind text,
+    rate_detail text NOT NULL,
+    volatility_30d double precision,
+    volatility_30d_reason text,
+    contracts_used integer NOT NULL,
+    contracts_refused jsonb NOT NULL,
+    newest_at_ns bigint NOT NULL,
+    method text NOT NULL,
+    data_version bytea NOT NULL,
+    computed_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT volatility_snapshots_check CHECK ((((spot IS NULL) = (spot_at_ns IS NULL)) AND ((spot IS NULL) = (spot_kind IS NULL)))),
+    CONSTRAINT volatility_snapshots_check1 CHECK (((volatility_30d IS NULL) = (volatility_30d_reason IS NOT NULL))),
+    CONSTRAINT volatility_snapshots_contracts_used_check CHECK ((contracts_used >= 0)),
+    CONSTRAINT volatility_snapshots_rate_kind_check CHECK ((rate_kind = ANY (ARRAY['curve'::text, 'parity'::text]))),
+    CONSTRAINT volatility_snapshots_spot_kind_check CHECK ((spot_kind = ANY (ARRAY['quote'::text, 'trade'::text, 'bar'::text]))),
+    CONSTRAINT volatility_snapshots_volatility_30d_check CHECK ((volatility_30d > (0)::double precision))
+)
+PARTITION BY RANGE (ts);
+
+COMMENT ON TABLE volatility_snapshots IS 'One row an underlying and moment; only what had happened by ts is in it';
+
+COMMENT ON COLUMN volatility_snapshots.closing IS 'ts is the session''s close: the day''s value';
+
+COMMENT ON COLUMN volatility_snapshots.spot IS '1e-9 dollars';
+
+COMMENT ON COLUMN volatility_snapshots.rate_kind IS 'curve: a stated one; parity: pooled from the chains of that moment; NULL: none, rate_detail says why';
+
+COMMENT ON COLUMN volatility_snapshots.volatility_30d IS 'At the forward, 30 calendar days on, interpolated in total variance; a decimal a year';
+
+COMMENT ON COLUMN volatility_snapshots.contracts_refused IS 'Contracts without a part in the volatilities, by reason';
+
+COMMENT ON COLUMN volatility_snapshots.newest_at_ns IS 'Time of the newest quote or price used';
+
+COMMENT ON COLUMN volatility_snapshots.data_version IS 'Digest of the inputs and the method';
+
 ALTER TABLE ONLY applied_migrations
     ADD CONSTRAINT applied_migrations_pkey PRIMARY KEY (name);
 
@@ -922,6 +1020,12 @@ ALTER TABLE ONLY vendor_ids
 
 ALTER TABLE ONLY vendor_schemas
     ADD CONSTRAINT vendor_schemas_pkey PRIMARY KEY (dataset);
+
+ALTER TABLE ONLY volatility_expirations
+    ADD CONSTRAINT volatility_expirations_pkey PRIMARY KEY (underlying, ts, expiration);
+
+ALTER TABLE ONLY volatility_snapshots
+    ADD CONSTRAINT volatility_snapshots_pkey PRIMARY KEY (underlying, ts);
 
 CREATE INDEX backfill_parts_done ON backfill_parts USING btree (dataset, schema, starts_ns) WHERE (status = 'done'::text);
 
