@@ -358,9 +358,9 @@ def _walk(data: NDArray[np.uint8]) -> tuple[NDArray[np.int64], int]:
         return np.zeros(0, np.int64), 0
     size = int(data[0]) * 4
     if size >= 16:
-        # the usual file has records of one size
+        # the usual file has records of one size; what is left at the end may be a whole record of a smaller one
         whole = len(data) // size
-        if (data[: whole * size : size] == data[0]).all():
+        if (data[::size] == data[0]).all():
             return np.arange(whole, dtype=np.int64) * size, whole * size
     view, starts, at = data.tobytes(), [], 0
     while at < len(view):
