@@ -220,18 +220,19 @@ def _ask(service: Ingestion, tape: Tape) -> None:
     assert answer.status_code == 202, answer.text
 
 
-def _settle(database: Database, simulator: RunningSimulator, tape: Tape, timeout_s: float = 60.0) -> None:
-    """Wait until the feed has ended and nothing has been stored for three seconds."""
+def _settle(database: Database, simulator: RunningSimulator, tape: Tape, timeout_s: float = 120.0) -> None:
+    """Wait until the feed has ended and nothing has been stored for eight seconds: what could not reach the database
+    waits up to five before it tries again, and only then is the ledger what it is to be."""
     deadline = time.monotonic() + timeout_s
     quiet_since, before = time.monotonic(), -1
-    while time.monotonic() < deadline and time.monotonic() - quiet_since < 3.0:
+    while time.monotonic() < deadline and time.monotonic() - quiet_since < 8.0:
         time.sleep(0.2)
         rows = database.rows("SELECT (SELECT count(*) FROM trades) + (SELECT count(*) FROM quotes)")
         if rows[0][0] != before or simulator.now_ns() < tape.ends_ns:
             quiet_since, before = time.monotonic(), rows[0][0]
 
 
-def _repair(service: Ingestion, database: Database, place: Path, timeout_s: float = 60.0) -> None:
+def _repair(service: Ingestion, database: Database, place: Path, timeout_s: float = 120.0) -> None:
     """Ask history for what the ledger names, at once instead of after its minute, until no gap is open."""
     database.execute(
         "UPDATE gaps SET repair_after = now(), opened_at = now() - interval '1 hour' WHERE closed_at IS NULL"
