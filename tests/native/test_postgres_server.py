@@ -64,6 +64,8 @@ PostgresServer(Path({str(postgres.folder)!r}), {postgres.port}).prepare()
     with subprocess.Popen([sys.executable, "-c", code]) as making:
         eventually(lambda: list(postgres.home.glob("making-*/PG_VERSION")))
         making.send_signal(signal.SIGKILL)
+    # its initdb has not been killed and may write a little longer
+    eventually(lambda: not processes_of(postgres.home, list(postgres.home.glob("making-*"))))
     assert not postgres.data.exists()
     postgres.start()
     assert query(postgres, "SELECT 1") == [(1,)]

@@ -84,7 +84,7 @@ ROUTES: tuple[Route, ...] = (
     # an upload may wait 300 s for its run, after its own transfer
     Route(
         "POST", "/api/v1/data/imports", "data-ingestion", Role.OPERATOR, "control", "control",
-        cost=5, body_limit=2 * GIB, timeout_s=360, idempotent=True,
+        body_limit=2 * GIB, timeout_s=360, idempotent=True,
     ),
     Route("GET", "/api/v1/data/runs", "data-ingestion", Role.VIEWER),
     Route("GET", "/api/v1/data/runs/{run_id}", "data-ingestion", Role.VIEWER),

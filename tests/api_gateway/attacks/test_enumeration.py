@@ -68,7 +68,8 @@ def test_by_status_body_and_headers(gateway, names):
 
 
 def test_by_time(gateway, names):
-    """The medians of all kinds lie within a quarter; without the equal work an unknown name would be 5x faster."""
+    """The medians of all kinds lie within a half, on a machine that does other things too; without the equal work an
+    unknown name would be 5x faster."""
     session = requests.Session()
     seconds = {kind: [] for kind in names}
     for _ in range(3):
@@ -83,7 +84,7 @@ def test_by_time(gateway, names):
             assert login(gateway, name, "wrong password", session).status_code == 401
             seconds[kind].append(time.perf_counter() - began)
     medians = {kind: statistics.median(times) for kind, times in seconds.items()}
-    assert max(medians.values()) < 1.25 * min(medians.values()), medians
+    assert max(medians.values()) < 1.5 * min(medians.values()), medians
     # and argon2 is most of it: a short cut would show
     assert min(medians.values()) > 0.008, medians
 
