@@ -47,7 +47,7 @@ from ots_native.settings import Ports  # noqa: E402
 from places import MIGRATIONS, ROOT  # noqa: E402
 
 REAL = Path(os.environ.get("OTS_REAL_DATA", ROOT.parent / "shared" / "data" / "real"))
-BATCH_RECORDS = 100_000
+BATCH_RECORDS = 250_000
 OPEN_NS = 1_709_562_600_000_000_000
 TABLES = ("trades", "quotes", "bars_1m", "price_latest", "quote_latest", "runs")
 

@@ -84,7 +84,7 @@ def verify(path: Path, *, max_decompressed_bytes: int) -> Summary:
     count = 0
     rtypes: set[int] = set()
     with _open(path) as stream:
-        header = _read_header(stream)
+        header = _read_header(stream, with_intervals=False)
         layouts = _layouts(header)
         for buffer, offsets in _split(stream, max_decompressed_bytes):
             kinds = buffer[offsets + 1]
@@ -103,7 +103,7 @@ def read_batches(path: Path, batch_records: int) -> Iterator[Batch]:
     other record of its batch.
     """
     with _open(path) as stream:
-        layouts = _layouts(_read_header(stream))
+        layouts = _layouts(_read_header(stream, with_intervals=False))
         first = 0
         held: list[tuple[NDArray[np.uint8], NDArray[np.int64]]] = []
         waiting = 0
@@ -267,7 +267,7 @@ def _read(stream: BinaryIO, size: int) -> bytes:
     return b"".join(parts)
 
 
-def _read_header(stream: BinaryIO) -> FileHeader:
+def _read_header(stream: BinaryIO, *, with_intervals: bool = True) -> FileHeader:
     start = _read(stream, 8)
     if len(start) < 8 or start[:3] != b"DBN":
         raise InvalidDbnError("this is no DBN file: it does not start with `DBN`, compressed or not")
@@ -288,7 +288,7 @@ def _read_header(stream: BinaryIO) -> FileHeader:
         schema=None if metadata.schema is None else str(metadata.schema),
         version=version,  # the file's own: the decoder reports the version it upgrades to
         ts_out=metadata.ts_out,
-        intervals=tuple(_intervals(metadata)),
+        intervals=tuple(_intervals(metadata)) if with_intervals else (),
     )
 
 
