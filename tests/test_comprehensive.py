@@ -559,16 +559,16 @@ class TestPerformance:
 
     def test_readers_during_an_import_see_whole_batches(self, client):
         symbol = new_symbol()
-        body = dbn_file(Schema.TRADES, [trade(OPEN + i, 5, sequence=i) for i in range(300_000)], symbols={symbol: 1})
+        body = dbn_file(Schema.TRADES, [trade(OPEN + i, 5, sequence=i) for i in range(500_000)], symbols={symbol: 1})
         answer = client.upload(body, wait=0)
         assert answer.status_code in (200, 202)
         location = answer.headers["Location"]
         while (run := client.get(location))["status"] in ("queued", "running"):
             assert run["read"] % 250_000 == 0  # the records of a transaction
             assert run["read"] == run["stored"]
-        assert (run["status"], run["stored"]) == ("done", 300_000)
+        assert (run["status"], run["stored"]) == ("done", 500_000)
         price = client.get(f"/api/v1/cache/stock-prices/{symbol}")
-        assert price["as_of"] == "2024-03-04T14:30:00.000299999Z"
+        assert price["as_of"] == "2024-03-04T14:30:00.000499999Z"
 
     def test_uploads_at_once_store_each_record_once(self, client):
         symbols = [new_symbol() for _ in range(4)]
