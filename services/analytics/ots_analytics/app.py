@@ -4,10 +4,23 @@ from __future__ import annotations
 
 from flask_openapi3.openapi import OpenAPI
 
-from ots_analytics.routes import indicators, patterns, volatility_history
+from ots_analytics.desk import Desk
+from ots_analytics.routes import (
+    activity,
+    calculators,
+    contract_history,
+    indicators,
+    options,
+    patterns,
+    scan,
+    surfaces,
+    volatility_history,
+)
 from ots_analytics.settings import AnalyticsSettings
+from ots_common import redis_client
 from ots_common.database import Database
 from ots_common.service import add_health, create_service
+from ots_common.shared_cache import SharedCache
 from ots_market.sessions import sessions_of
 
 NAME = "analytics"
@@ -20,18 +33,22 @@ def create_app(settings: AnalyticsSettings | None = None) -> OpenAPI:
         NAME,
         settings,
         title="AI-OTS analytics",
-        description="Indicators and patterns of stored bars, and stored implied volatility, at any moment.",
+        description="Option chains, surfaces, indicators and patterns of what is stored, at any moment.",
     )
     database = Database.of_service(NAME, settings)
+    client = redis_client.connect(settings.redis_url.get_secret_value())
+    desk = Desk(settings, database, SharedCache(client, settings.market_source))
     sessions_of(settings.market_calendar)  # made now, not in the first request
     add_health(
         app,
         NAME,
         settings,
         needs={"database": lambda: database.rows("SELECT 1 FROM instruments LIMIT 1")},
-        wants={},
+        wants={"redis": client.ping},
     )
     app.register_api(indicators.blueprint(settings, database))
     app.register_api(patterns.blueprint(settings, database))
     app.register_api(volatility_history.blueprint(settings, database))
+    for options_of in (options, surfaces, activity, calculators, contract_history, scan):
+        app.register_api(options_of.blueprint(settings, database, desk))
     return app

@@ -130,7 +130,75 @@ ROUTES: tuple[Route, ...] = (
         "GET", "/api/v1/analytics/options/{underlying}/volatility-history", "analytics", Role.VIEWER, "analytics",
         "compute", cost=2,
     ),
+    Route(
+        "GET", "/api/v1/analytics/options/{underlying}", "analytics", Role.VIEWER, "analytics", "compute",
+        cost=3, timeout_s=60,
+    ),
+    Route(
+        "GET", "/api/v1/analytics/options/{underlying}/surface", "analytics", Role.VIEWER, "analytics", "compute",
+        cost=3, timeout_s=60,
+    ),
+    Route(
+        "GET", "/api/v1/analytics/options/{underlying}/skew", "analytics", Role.VIEWER, "analytics", "compute",
+        cost=3, timeout_s=60,
+    ),
+    Route(
+        "GET", "/api/v1/analytics/options/{underlying}/term-structure", "analytics", Role.VIEWER, "analytics", "compute",
+        cost=3, timeout_s=60,
+    ),
+    Route(
+        "GET", "/api/v1/analytics/options/{underlying}/expected-move", "analytics", Role.VIEWER, "analytics", "compute",
+        cost=3, timeout_s=60,
+    ),
+    Route(
+        "GET", "/api/v1/analytics/options/{underlying}/exposure", "analytics", Role.VIEWER, "analytics", "compute",
+        cost=3, timeout_s=60,
+    ),
+    Route(
+        "GET", "/api/v1/analytics/options/{underlying}/open-interest", "analytics", Role.VIEWER, "analytics", "compute",
+        cost=2, timeout_s=60,
+    ),
+    Route(
+        "GET", "/api/v1/analytics/options/{underlying}/unusual", "analytics", Role.VIEWER, "analytics", "compute",
+        cost=5, timeout_s=60,
+    ),
+    Route(
+        "GET", "/api/v1/analytics/options/{underlying}/volatility", "analytics", Role.VIEWER, "analytics", "compute",
+        cost=3, timeout_s=60,
+    ),
+    Route(
+        "GET", "/api/v1/analytics/options/{underlying}/contract-history", "analytics", Role.VIEWER, "analytics", "compute",
+        cost=2, timeout_s=60,
+    ),
+    Route("GET", "/api/v1/analytics/market", "analytics", Role.VIEWER, "analytics", "compute", cost=5, timeout_s=60),
+    Route("GET", "/api/v1/analytics/scan", "analytics", Role.VIEWER, "analytics", "compute", cost=10, timeout_s=90),
+    # they compute what they are given and keep nothing: a viewer may
+    Route(
+        "POST", "/api/v1/analytics/options/price", "analytics", Role.VIEWER, "analytics", "compute",
+        cost=5, body_limit=8 * MIB, timeout_s=60,
+    ),
+    Route(
+        "POST", "/api/v1/analytics/options/implied-volatility", "analytics", Role.VIEWER, "analytics", "compute",
+        cost=5, body_limit=8 * MIB, timeout_s=60,
+    ),
+    Route(
+        "POST", "/api/v1/analytics/options/strategies/analyze", "analytics", Role.VIEWER, "analytics", "compute",
+        cost=5, body_limit=8 * MIB, timeout_s=60,
+    ),
+    Route(
+        "POST", "/api/v1/analytics/custom", "analytics", Role.VIEWER, "analytics", "compute",
+        cost=5, body_limit=8 * MIB, timeout_s=60,
+    ),
+    Route("GET", "/api/v1/cache/stock-prices", "cache", Role.VIEWER, "cache"),
     Route("GET", "/api/v1/cache/stock-prices/{symbol}", "cache", Role.VIEWER, "cache"),
+    Route(
+        "GET", "/api/v1/cache/option-chains/{underlying}", "cache", Role.VIEWER, "cache", "compute",
+        cost=3, timeout_s=60,
+    ),
+    Route("GET", "/api/v1/cache/market-status", "cache", Role.VIEWER, "cache"),
+    Route("GET", "/api/v1/cache/stats", "cache", Role.VIEWER, "cache"),
+    Route("POST", "/api/v1/cache/invalidate", "cache", Role.OPERATOR, "control", "control", body_limit=64 * KIB),
+    Route("GET", "/api/v1/cache/analytics", "cache", Role.VIEWER, "cache"),
     Route(
         "POST", "/api/v1/cache/analytics", "cache", Role.TRADER, "cache", "write", body_limit=MIB, idempotent=True
     ),

@@ -1,0 +1,19 @@
+"""Prices, implied volatilities and strategies of contracts that the request gives."""
+
+from __future__ import annotations
+
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
+
+from ots_analytics.desk import Desk
+from ots_analytics.settings import AnalyticsSettings
+from ots_common.database import Database
+
+_TAG = Tag(
+    name="calculators", description="Prices, implied volatilities and strategies of contracts that the request gives"
+)
+
+
+def blueprint(settings: AnalyticsSettings, database: Database, desk: Desk) -> APIBlueprint:
+    """The routes of calculators."""
+    return APIBlueprint("calculators", __name__, url_prefix="/api/v1/analytics", abp_tags=[_TAG])

@@ -1,0 +1,17 @@
+"""Every contract of an underlying, priced."""
+
+from __future__ import annotations
+
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
+
+from ots_analytics.desk import Desk
+from ots_analytics.settings import AnalyticsSettings
+from ots_common.database import Database
+
+_TAG = Tag(name="option chains", description="Every contract of an underlying, priced")
+
+
+def blueprint(settings: AnalyticsSettings, database: Database, desk: Desk) -> APIBlueprint:
+    """The routes of option chains."""
+    return APIBlueprint("options", __name__, url_prefix="/api/v1/analytics", abp_tags=[_TAG])
