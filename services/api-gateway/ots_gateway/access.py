@@ -55,6 +55,13 @@ class Route:
     idempotent: bool = False
 
 
+def _chain_route(path: str, cost: int, *, timeout_s: float = 60) -> Route:
+    """A question to stored chains."""
+    return Route(
+        "GET", f"/api/v1/analytics/{path}", "analytics", Role.VIEWER, "analytics", "compute", cost, timeout_s=timeout_s
+    )
+
+
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/health", GATEWAY, None, bucket="open"),
     Route("GET", "/health/live", GATEWAY, None, bucket="open"),
@@ -130,48 +137,18 @@ ROUTES: tuple[Route, ...] = (
         "GET", "/api/v1/analytics/options/{underlying}/volatility-history", "analytics", Role.VIEWER, "analytics",
         "compute", cost=2,
     ),
-    Route(
-        "GET", "/api/v1/analytics/options/{underlying}", "analytics", Role.VIEWER, "analytics", "compute",
-        cost=3, timeout_s=60,
-    ),
-    Route(
-        "GET", "/api/v1/analytics/options/{underlying}/surface", "analytics", Role.VIEWER, "analytics", "compute",
-        cost=3, timeout_s=60,
-    ),
-    Route(
-        "GET", "/api/v1/analytics/options/{underlying}/skew", "analytics", Role.VIEWER, "analytics", "compute",
-        cost=3, timeout_s=60,
-    ),
-    Route(
-        "GET", "/api/v1/analytics/options/{underlying}/term-structure", "analytics", Role.VIEWER, "analytics", "compute",
-        cost=3, timeout_s=60,
-    ),
-    Route(
-        "GET", "/api/v1/analytics/options/{underlying}/expected-move", "analytics", Role.VIEWER, "analytics", "compute",
-        cost=3, timeout_s=60,
-    ),
-    Route(
-        "GET", "/api/v1/analytics/options/{underlying}/exposure", "analytics", Role.VIEWER, "analytics", "compute",
-        cost=3, timeout_s=60,
-    ),
-    Route(
-        "GET", "/api/v1/analytics/options/{underlying}/open-interest", "analytics", Role.VIEWER, "analytics", "compute",
-        cost=2, timeout_s=60,
-    ),
-    Route(
-        "GET", "/api/v1/analytics/options/{underlying}/unusual", "analytics", Role.VIEWER, "analytics", "compute",
-        cost=5, timeout_s=60,
-    ),
-    Route(
-        "GET", "/api/v1/analytics/options/{underlying}/volatility", "analytics", Role.VIEWER, "analytics", "compute",
-        cost=3, timeout_s=60,
-    ),
-    Route(
-        "GET", "/api/v1/analytics/options/{underlying}/contract-history", "analytics", Role.VIEWER, "analytics", "compute",
-        cost=2, timeout_s=60,
-    ),
-    Route("GET", "/api/v1/analytics/market", "analytics", Role.VIEWER, "analytics", "compute", cost=5, timeout_s=60),
-    Route("GET", "/api/v1/analytics/scan", "analytics", Role.VIEWER, "analytics", "compute", cost=10, timeout_s=90),
+    _chain_route("options/{underlying}", 3),
+    _chain_route("options/{underlying}/surface", 3),
+    _chain_route("options/{underlying}/skew", 3),
+    _chain_route("options/{underlying}/term-structure", 3),
+    _chain_route("options/{underlying}/expected-move", 3),
+    _chain_route("options/{underlying}/exposure", 3),
+    _chain_route("options/{underlying}/open-interest", 2),
+    _chain_route("options/{underlying}/unusual", 5),
+    _chain_route("options/{underlying}/volatility", 3),
+    _chain_route("options/{underlying}/contract-history", 2),
+    _chain_route("market", 5),
+    _chain_route("scan", 10, timeout_s=90),
     # they compute what they are given and keep nothing: a viewer may
     Route(
         "POST", "/api/v1/analytics/options/price", "analytics", Role.VIEWER, "analytics", "compute",
