@@ -10,6 +10,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel, Field
 
+from ots_analytics.chain_queries import UnderlyingPath
 from ots_analytics.settings import AnalyticsSettings
 from ots_analytics.snapshot_store import read_history, underlyings_with_snapshots
 from ots_common.database import Database
@@ -19,7 +20,7 @@ from ots_common.tables import table_response, wants_csv
 from ots_common.times import Moment, rfc3339
 from ots_market.prices import dollars
 from ots_market.sessions import Sessions, sessions_of
-from ots_market.symbols import Symbol, canonical_symbol
+from ots_market.symbols import canonical_symbol
 from ots_market.timeframes import DAY_NS
 
 _TAG = Tag(name="options", description="Implied volatility of stored option chains")
@@ -41,12 +42,6 @@ _UNITS = {
     "rate, dividend_yield": "continuously compounded decimals a year",
     "days_to_expiration": "calendar days from the session's date to the expiration's",
 }
-
-
-class UnderlyingPath(RequestModel):
-    """The ticker of an underlying."""
-
-    underlying: Symbol = Field(json_schema_extra={"example": "AAPL"})
 
 
 class VolatilityHistoryQuery(RequestModel):
