@@ -99,7 +99,7 @@ def take_snapshot(chain: Chain, rate: Rate, max_age_ns: int, version: bytes) -> 
         _expiration(chain, rate, forwards, surface, volatilities, refused, day)
         for day in np.unique(chain.expiration[alive])
     )
-    constant, why = _constant_maturity(surface, rate)
+    constant, why = constant_maturity(surface, rate)
     return Snapshot(chain, rate, constant, why, int((refused == "").sum()), _counts(refused), expirations, version)
 
 
@@ -182,7 +182,7 @@ def _volatilities(surface: Surface) -> NDArray[np.float64]:
     return np.where(inside, surface.volatility(years, strikes), np.nan)
 
 
-def _constant_maturity(surface: Surface, rate: Rate) -> tuple[float | None, str | None]:
+def constant_maturity(surface: Surface, rate: Rate) -> tuple[float | None, str | None]:
     """Volatility at the forward in 30 days, total variance being linear in time between expirations; or why not."""
     if rate.kind is None:
         return None, rate.detail
