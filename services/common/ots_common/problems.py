@@ -21,6 +21,7 @@ TITLES = {
     403: "Not allowed",
     404: "Not found",
     405: "Method not allowed",
+    406: "No such format",
     408: "Too slow",
     409: "Conflict",
     411: "Length required",
