@@ -19,7 +19,7 @@ from ots_market.sessions import Sessions
 from ots_market.timeframes import DAY_NS, MINUTE_NS, Timeframe
 
 # Databento's numbers of the schemas (dbn_schemas): consolidated quotes of options, quotes of stocks
-_OPTION_QUOTES = [14, 15, 16, 17]
+OPTION_QUOTES = [14, 15, 16, 17]
 _STOCK_QUOTES = [1, 3, 18, 19]
 _YEAR_NS = 365 * DAY_NS
 
@@ -131,7 +131,7 @@ def read_chain(database: Database, sessions: Sessions, underlying: str, moment: 
         _CHAIN,
         {
             "underlying": underlying,
-            "schemas": _OPTION_QUOTES,
+            "schemas": OPTION_QUOTES,
             "session": moment.session,
             "opened": to_datetime(moment.opens_ns),
             "at": to_datetime(moment.at_ns),
@@ -146,14 +146,14 @@ def read_chain(database: Database, sessions: Sessions, underlying: str, moment: 
         dates,
         np.where(np.array(right, "U1") == "C", 1.0, -1.0),
         np.array(strike, np.float64) / SCALE,
-        (_expiry_ns(sessions, dates) - moment.at_ns) / _YEAR_NS,
+        (expiry_ns(sessions, dates) - moment.at_ns) / _YEAR_NS,
         np.array(bid, np.float64) / SCALE,
         np.array(ask, np.float64) / SCALE,
         np.array(quoted_at, np.int64),
     )
 
 
-def _expiry_ns(sessions: Sessions, dates: NDArray[np.datetime64]) -> NDArray[np.int64]:
+def expiry_ns(sessions: Sessions, dates: NDArray[np.datetime64]) -> NDArray[np.int64]:
     """The close of each date's session; of a date without one, that of the session before."""
     closes: NDArray[np.int64] = sessions.closes[np.searchsorted(sessions.dates, dates, side="right") - 1]
     return closes

@@ -2,15 +2,121 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from flask import Response
+
+from ots_analytics.chain_memory import ChainMemory
+from ots_analytics.chains import Moment, underlyings_of
+from ots_analytics.priced_chains import PricedChain, price_chain, read_inputs
 from ots_analytics.settings import AnalyticsSettings
 from ots_common.database import Database
+from ots_common.problems import Problem, invalid
 from ots_common.shared_cache import SharedCache
+from ots_common.times import NS_PER_S, rfc3339
+from ots_market.instruments import nothing_stored
+from ots_market.sessions import sessions_of
+
+NOW_STEP_NS = NS_PER_S
+"""Questions without a moment are answered for the last whole second, so that they share an answer."""
 
 
 class Desk:
     """Priced chains for the routes that need them."""
 
     def __init__(self, settings: AnalyticsSettings, database: Database, cache: SharedCache) -> None:
+        self.sessions = sessions_of(settings.market_calendar)
         self._settings = settings
         self._database = database
         self._cache = cache
+        self._max_age_ns = settings.snapshot_quote_age_s * NS_PER_S
+        self._memory = ChainMemory(settings.chain_memory_contracts)
+
+    def moment(self, as_of_ns: int | None) -> Moment:
+        """The moment of a session that ``as_of`` means: outside of sessions the close of the last one before it.
+
+        None, and what is yet to come, is now. Raises a 422 problem before the first session.
+        """
+        now_ns = time.time_ns() // NOW_STEP_NS * NOW_STEP_NS
+        at_ns = now_ns if as_of_ns is None else min(as_of_ns, now_ns)
+        index = int(np.searchsorted(self.sessions.opens, at_ns, side="right")) - 1
+        if index < 0:
+            first = rfc3339(int(self.sessions.opens[0]))
+            raise invalid("#/query/as_of", f"the calendar's first session opened at {first}")
+        opens, closes = int(self.sessions.opens[index]), int(self.sessions.closes[index])
+        return Moment(min(at_ns, closes), self.sessions.date_at(index), opens, closes)
+
+    def chain(self, underlying: str, moment: Moment) -> PricedChain:
+        """The priced chain, which others may share. Raises a 404 problem that says what there is."""
+        chain = self._chain(underlying, moment)
+        if not len(chain):
+            raise self._no_chain(underlying, moment)
+        return chain
+
+    def chains(self, moment: Moment) -> list[PricedChain]:
+        """The priced chains of all underlyings that have live contracts, in order of name."""
+        found = (self._chain(name, moment) for name in underlyings_of(self._database, moment))
+        return [chain for chain in found if len(chain)]
+
+    def answer(
+        self, moment: Moment, made: Callable[[], Response], *, tags: Sequence[str] = (), explicit: bool
+    ) -> Response:
+        """The answer that ``made`` makes."""
+        return made()
+
+    def _chain(self, underlying: str, moment: Moment) -> PricedChain:
+        # what comes in for a moment that was asked about before is seen within a second
+        key = (underlying, moment.at_ns, int(time.monotonic()))
+        return self._memory.get(key, lambda: self._price(underlying, moment))
+
+    def _price(self, underlying: str, moment: Moment) -> PricedChain:
+        inputs = read_inputs(self._database, self.sessions, underlying, moment, self._max_age_ns)
+        return price_chain(underlying, moment, inputs, self._max_age_ns)
+
+    def _no_chain(self, underlying: str, moment: Moment) -> Problem:
+        available = [
+            row[0]
+            for row in self._database.rows(
+                "SELECT DISTINCT underlying FROM instruments WHERE expiration IS NOT NULL ORDER BY underlying"
+            )
+        ]
+        if underlying in available:
+            return self._none_live(underlying, moment, available)
+        nothing, hint = nothing_stored(self._settings.market_source)
+        there = f"there are some of {', '.join(available)}" if available else nothing
+        return Problem(
+            404,
+            "unknown-underlying",
+            f"no options of {underlying} are stored; {there}",
+            hint=self._example(available[0]) if available else hint,
+            extra={"available": available},
+        )
+
+    def _none_live(self, underlying: str, moment: Moment, available: list[str]) -> Problem:
+        return Problem(
+            404,
+            "no-live-contracts",
+            f"no option of {underlying} was listed, and had not expired, at {rfc3339(moment.at_ns)}",
+            hint=self._example(underlying),
+            extra={"available": available},
+        )
+
+    def _example(self, underlying: str) -> str | None:
+        """A request that finds the newest chain that is stored."""
+        rows: list[tuple[Any, ...]] = self._database.rows(
+            "SELECT (extract(epoch FROM max(l.ts)) * 1000000)::bigint * 1000 FROM instruments i"
+            " JOIN quote_latest l USING (instrument_id) WHERE i.underlying = %s AND i.expiration IS NOT NULL",
+            (underlying,),
+        )
+        if rows[0][0] is None:
+            return None
+        # a sampled quote may be stamped after the close, when what expired then is gone
+        at = self.moment(rows[0][0])
+        whole = (at.at_ns - NS_PER_S if at.closing else at.at_ns) // NS_PER_S * NS_PER_S
+        return (
+            'curl -H "Authorization: Bearer $TOKEN"'
+            f' "http://localhost:8000/api/v1/analytics/options/{underlying}?as_of={rfc3339(whole)}"'
+        )

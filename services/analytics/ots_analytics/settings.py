@@ -25,3 +25,6 @@ class AnalyticsSettings(ServiceSettings):
     snapshot_review_s: float = Field(
         3600.0, gt=0, description="How often the newest three closes are looked at again, whatever was stored since."
     )
+    chain_memory_contracts: int = Field(
+        65_536, ge=1, description="Contracts of priced chains that a process keeps, about 0.7 KB each."
+    )

@@ -55,6 +55,11 @@ def find_instrument(
     raise unknown_symbol(database, canonical, dataset, source=source)
 
 
+def nothing_stored(source: str) -> tuple[str, str]:
+    """What to say, and what to try, where nothing at all is stored; ``source``: MARKET_SOURCE."""
+    return _NOTHING_YET[source]
+
+
 def unknown_symbol(database: Database, symbol: str, dataset: str | None, *, source: str = "databento") -> Problem:
     """The 404 for a symbol of which nothing is stored, with the symbols of which something is."""
     known = [
@@ -64,7 +69,7 @@ def unknown_symbol(database: Database, symbol: str, dataset: str | None, *, sour
         )
     ]
     where = f" in {dataset}" if dataset else ""
-    nothing, hint = _NOTHING_YET[source]
+    nothing, hint = nothing_stored(source)
     there = f"stored are {', '.join(known)}" if known else nothing
     return Problem(
         404,

@@ -8,8 +8,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import date
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import StringConstraints
 
 _OSI = re.compile(r"^(?P<root>[A-Z0-9]{1,6}) *(?P<date>\d{6})(?P<right>[CP])(?P<strike>\d{8})$")
@@ -48,3 +50,22 @@ def canonical_symbol(symbol: str) -> str:
     upper = symbol.strip().upper()
     option = parse_option_symbol(upper)
     return f"{option.root:<6}{upper[-15:]}" if option else upper
+
+
+def option_symbols(
+    root: str, expiration: NDArray[np.datetime64], right: NDArray[Any], strike: NDArray[np.int64]
+) -> NDArray[np.str_]:
+    """OSI symbols without the root's padding (``GOOG151224C00750000``), shape (n,).
+
+    ``expiration``: datetime64[D]; ``right``: positive for a call; ``strike``: 1e-9 dollars, cut to OSI's mills.
+    """
+    width = len(root)
+    text = np.empty((len(strike), width + 15), np.uint8)
+    text[:, :width] = np.frombuffer(root.encode("ascii"), np.uint8)
+    days, which = np.unique(expiration, return_inverse=True)
+    dates = "".join(day.astype(object).strftime("%y%m%d") for day in days).encode()
+    text[:, width : width + 6] = np.frombuffer(dates, np.uint8).reshape(-1, 6)[which]
+    text[:, width + 6] = np.where(np.asarray(right) > 0, ord("C"), ord("P"))
+    mills = strike // _STRIKE_UNIT
+    text[:, width + 7 :] = mills[:, None] // 10 ** np.arange(7, -1, -1) % 10 + ord("0")
+    return text.view(f"S{width + 15}")[:, 0].astype(f"U{width + 15}")
