@@ -26,6 +26,7 @@ _TIMEFRAMES = {"bars_1m": Timeframe.M1, "bars_1h": Timeframe.H1, "bars_1d": Time
 # an instrument and a minute (since 1970) in one word
 _MINUTE_BITS = 32
 _MINUTE_MASK = (1 << _MINUTE_BITS) - 1
+_QUARTER_NS = 15 * MINUTE_NS
 _TIME_TABLES = frozenset({"trades", "quotes", "statistics", "definitions", "bars_1m", "bars_1h"})
 
 
@@ -41,10 +42,18 @@ class Stored:
 def store(connection: Connection, rows: Rows, instruments: Int64, ords: Int64 | None, *, keep: bool) -> Stored:
     """Store ``rows`` of ``instruments`` (int64, shape (n,)); ``ords`` as :class:`RepeatCounter` counted them.
 
-    ``keep`` exempts them from retention. Bars built from trades and the latest values follow in the same transaction.
+    ``keep`` exempts them from retention. Bars built from trades, the latest values and the note of which stretches of time
+    have changed follow in the same transaction.
     """
     if not len(rows):
         return Stored()
+    done = _store(connection, rows, instruments, ords, keep=keep)
+    if done.stored or done.revised:
+        _note(connection, rows.table, rows.own_ns)
+    return done
+
+
+def _store(connection: Connection, rows: Rows, instruments: Int64, ords: Int64 | None, *, keep: bool) -> Stored:
     if rows.table in _TIME_TABLES:
         open_chunks(connection, rows.table, rows.own_ns, keep=keep)
     if rows.schema in BAR_TABLES:
@@ -77,6 +86,13 @@ def open_chunks(connection: Connection, table: str, times_ns: Int64, *, keep: bo
     days = np.unique(times_ns // Timeframe.D1.nanoseconds) * Timeframe.D1.nanoseconds
     with connection.cursor() as cursor:
         cursor.execute("SELECT open_chunks(%s, %s::timestamptz[], %s)", (table, [to_datetime(d) for d in days], keep))
+
+
+def _note(connection: Connection, table: str, times_ns: Int64) -> None:
+    """Say that records of these times have changed: answers made of them before have another data version."""
+    quarters = np.unique(times_ns // _QUARTER_NS) * _QUARTER_NS
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT note_stored(%s, %s::timestamptz[])", (table, [to_datetime(q) for q in quarters.tolist()]))
 
 
 def _values(columns: Sequence[Column], name: str) -> Int64:

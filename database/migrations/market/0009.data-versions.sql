@@ -1,0 +1,73 @@
+-- What was stored when, coarsely: so that an answer about some stretch of time can be kept for as long as nothing of that
+-- stretch has changed, and no longer. See ots_market.versions.
+
+CREATE TABLE stored_changes (
+    minutes    smallint NOT NULL CHECK (minutes IN (15, 1440)),
+    starts     timestamptz NOT NULL,
+    table_name text NOT NULL,
+    changed_us bigint NOT NULL,
+    PRIMARY KEY (minutes, starts, table_name)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE stored_changes IS 'When records of a stretch of event time were last stored, replaced or dropped, by table; whole days, and quarters of an hour';
+COMMENT ON COLUMN stored_changes.changed_us IS 'Microseconds since 1970, but always more than before: no two states of a table have the same sum';
+
+-- In the transaction that changes the rows, whose table's write lock its caller holds: so two writers never wait for each other
+-- here. A batch of more days than four (history) counts as a change of the first quarter of each: whoever asks for any moment of
+-- such a day sees it.
+CREATE FUNCTION note_stored(p_table text, p_quarters timestamptz[]) RETURNS void LANGUAGE sql
+SECURITY DEFINER SET search_path = public, pg_temp SET timezone = 'UTC' AS $$
+    INSERT INTO stored_changes AS c (minutes, starts, table_name, changed_us)
+    SELECT minutes, starts, p_table, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint FROM (
+        SELECT 1440 AS minutes, date_trunc('day', q) AS starts FROM unnest(p_quarters) q
+        UNION
+        SELECT 15, CASE WHEN days > 4 THEN date_trunc('day', q) ELSE date_bin(interval '15 minutes', q, timestamptz '1970-01-01 00:00:00+00') END
+        FROM unnest(p_quarters) q, (SELECT count(DISTINCT date_trunc('day', d)) AS days FROM unnest(p_quarters) d) counted
+    ) touched ORDER BY minutes, starts
+    ON CONFLICT (minutes, starts, table_name) DO UPDATE SET changed_us = greatest(c.changed_us + 1, excluded.changed_us)
+$$;
+REVOKE ALL ON FUNCTION note_stored FROM PUBLIC;
+
+-- Dropped records are a change too. Otherwise as in 0001.
+CREATE OR REPLACE FUNCTION drop_chunk(p_table text, p_chunk text, p_starts timestamptz, p_ends timestamptz) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    -- whoever imports holds a lock on this table since open_chunks: with ours, nobody is between opening a chunk and writing
+    LOCK TABLE kept_chunks IN SHARE MODE;
+    IF is_kept(p_table, p_starts, p_ends) THEN
+        RAISE lock_not_available USING MESSAGE = 'an import has just claimed the chunk';
+    END IF;
+    IF (SELECT flavour FROM time_tables WHERE table_name = p_table) = 'native' THEN
+        EXECUTE format('DROP TABLE %s', p_chunk);
+    ELSE
+        PERFORM drop_chunks(p_table::regclass, older_than => p_ends, newer_than => p_starts);
+    END IF;
+    PERFORM note_stored(p_table, ARRAY(SELECT day FROM generate_series(p_starts, p_ends - interval '1 microsecond', interval '1 day') day));
+END
+$$;
+
+-- Snapshots are written by a role that may write nothing else, so they note themselves.
+CREATE FUNCTION note_snapshot() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = public, pg_temp AS $$
+BEGIN
+    PERFORM note_stored('volatility_snapshots', ARRAY[NEW.ts]);
+    RETURN NULL;
+END
+$$;
+REVOKE ALL ON FUNCTION note_snapshot FROM PUBLIC;
+CREATE TRIGGER noted AFTER INSERT OR UPDATE ON volatility_snapshots FOR EACH ROW EXECUTE FUNCTION note_snapshot();
+
+-- What is said of an instrument has no time of its own: a later definition corrects what was guessed from a symbol. A row for each
+-- statement that did, so that writers never wait for each other.
+CREATE TABLE instrument_revisions (
+    revision_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    revised_at  timestamptz NOT NULL DEFAULT now()
+);
+CREATE FUNCTION note_revised_instruments() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM revised) THEN
+        INSERT INTO instrument_revisions DEFAULT VALUES;
+    END IF;
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER noted AFTER UPDATE ON instruments REFERENCING NEW TABLE AS revised
+    FOR EACH STATEMENT EXECUTE FUNCTION note_revised_instruments();
