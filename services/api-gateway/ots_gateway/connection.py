@@ -177,7 +177,7 @@ class ClientConnection:
         now = time.monotonic()
         self.phase, self.since, self.deadline = phase, now, now + seconds
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes | memoryview) -> None:
         """All of ``data``. Raises OSError."""
         sent = self._sock.send(data)
         if sent < len(data):
@@ -229,7 +229,7 @@ class ClientConnection:
         elif self._started and self._draining():
             self.end_soon(0.0)
         while True:
-            end = head_end(buffer)
+            end = head_end(buffer, len(buffer))
             if 0 <= end <= MAX_HEAD_BYTES:
                 self._buffer = buffer[end:]
                 return buffer[:end]
@@ -287,8 +287,12 @@ class ClientConnection:
         if len(first) <= _JOIN_BYTES:
             self.send(start + first)
         else:
-            self.send(start)
-            self.send(first)
+            sent = self._sock.sendmsg([start, first])
+            if sent < len(start):
+                self.send(start[sent:])
+                sent = len(start)
+            if sent < len(start) + len(first):
+                self.send(memoryview(first)[sent - len(start) :])
         try:
             for piece in pieces:
                 if piece:

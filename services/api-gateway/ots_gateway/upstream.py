@@ -27,6 +27,8 @@ log = structlog.get_logger(__name__)
 
 SMALL_BYTES = 64 * 1024
 _PIECE_BYTES = 256 * 1024
+# what is read at once with the head: an answer of usual size in one call
+_FIRST_BYTES = 128 * 1024
 _HEAD_PIECE_BYTES = 16 * 1024
 # what may be asked once more when a kept connection turned out to be dead (RFC 9110, 9.2.2)
 _IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE"})
@@ -94,7 +96,7 @@ class Answer:
 class Connection:
     """One connection to a service, as the watch sees it."""
 
-    __slots__ = ("address", "answered_at", "deadline", "late", "left", "served", "sock")
+    __slots__ = ("_room", "address", "answered_at", "deadline", "late", "left", "served", "sock")
 
     def __init__(self, sock: socket.socket, address: tuple[str, int]) -> None:
         self.sock = sock
@@ -104,6 +106,8 @@ class Connection:
         self.left = False
         self.served = 0
         self.answered_at = 0.0
+        # used again for every answer: a buffer made for each would be mapped and cleared each time
+        self._room = bytearray(_FIRST_BYTES)
 
     def look(self, now: float) -> None:
         """End what is late; whoever waits for the socket then wakes."""
@@ -125,6 +129,24 @@ class Connection:
         if not data:
             self.raise_why()
         return data
+
+    def receive_first(self) -> tuple[bytes, bytes]:
+        """The head of an answer and what came with it; the head is empty while it is not whole, both are at the end.
+
+        Raises :class:`_LateError`, :class:`ClientLeftError`.
+        """
+        room = self._room
+        try:
+            size = self.sock.recv_into(room)
+        except OSError:
+            size = 0
+        if not size:
+            self.raise_why()
+        view = memoryview(room)
+        end = head_end(room, size)
+        if end < 0:
+            return b"", bytes(view[:size])
+        return bytes(view[:end]), bytes(view[end:size])
 
     def raise_why(self) -> None:
         """Raise if it was we who ended it."""
@@ -269,33 +291,35 @@ class Upstream:
             # a service that refuses a body closes, and may have said why: read on
 
     def _head(self, connection: Connection) -> tuple[AnswerHead, bytes]:
-        data = connection.receive(_HEAD_PIECE_BYTES)
-        if not data:
+        first, data = connection.receive_first()
+        if not first and not data:
             raise _NoAnswerError("the connection was closed", silent=True)
         while True:
-            end = head_end(data)
-            if end < 0:
+            while not first:
+                end = head_end(data, len(data))
+                if end >= 0:
+                    first, data = data[:end], data[end:]
+                    break
                 more = connection.receive(_HEAD_PIECE_BYTES)
                 if not more or len(data) > MAX_HEAD_BYTES:
                     raise _NoAnswerError("no head of an answer", silent=False)
                 data += more
-                continue
             try:
-                head = AnswerHead.parse(data[:end])
+                head = AnswerHead.parse(first)
             except ValueError as error:
                 raise _NoAnswerError(str(error), silent=False) from error
-            data = data[end:]
             if head.status >= 200:
                 return head, data
             if head.status == 101:
                 raise _NoAnswerError("the service changed the protocol unasked", silent=False)
+            first = b""
 
     def _body(self, connection: Connection, question: Question, head: AnswerHead, rest: bytes) -> Answer:
         fields, status, length = head.fields, head.status, head.length
         if question.method == "HEAD" or status in (204, 304):
             self._done(connection, keep=head.keep_alive and not rest)
             return Answer(status, fields, b"", None, length)
-        if length is not None and length <= SMALL_BYTES:
+        if length is not None and (length <= SMALL_BYTES or len(rest) >= length):
             while len(rest) < length:
                 piece = connection.receive(_PIECE_BYTES)
                 if not piece:

@@ -282,9 +282,9 @@ def tokens(value: str) -> set[str]:
     return {token.strip().lower() for token in value.split(",")}
 
 
-def head_end(buffer: bytes) -> int:
-    """Where the head ends in ``buffer``, its last CRLF included; -1 while it is not whole."""
-    found = buffer.find(b"\r\n\r\n")
+def head_end(buffer: bytes | bytearray, size: int) -> int:
+    """Where the head ends in the first ``size`` bytes, its last CRLF included; -1 while it is not whole."""
+    found = buffer.find(b"\r\n\r\n", 0, size)
     return found + 4 if found >= 0 else -1
 
 
