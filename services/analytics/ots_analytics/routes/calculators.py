@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from datetime import date
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -14,6 +13,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from ots_analytics.calendar_dates import CalendarDate
 from ots_analytics.contract_terms import (
     GREEK_UNITS,
     REASONS,
@@ -25,10 +25,13 @@ from ots_analytics.contract_terms import (
     years_until,
 )
 from ots_analytics.desk import Desk
+from ots_analytics.routes.strategies import add_strategies
 from ots_analytics.settings import AnalyticsSettings
 from ots_common.database import Database
+from ots_common.media_types import JSON, wanted_table_type
 from ots_common.problems import invalid
 from ots_common.schemas import ProblemModel, RequestModel
+from ots_common.tables import columns_response
 from ots_common.times import Moment, rfc3339
 from ots_market.sessions import Sessions, sessions_of
 from ots_quant.american import CashDividends
@@ -45,20 +48,11 @@ _SECOND_ORDER = ("vanna", "charm", "vomma")
 _RIGHTS = {"C": 1.0, "P": -1.0, None: np.nan}
 
 
-def _calendar_date(value: object) -> date:
-    if not isinstance(value, str):
-        raise ValueError("expected a date such as 2026-03-20")
-    return date.fromisoformat(value)
-
-
 def _as_list(value: object) -> object:
     return value if isinstance(value, list) else [value]
 
 
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-CalendarDate = Annotated[
-    date, BeforeValidator(_calendar_date), WithJsonSchema({"type": "string", "format": "date", "example": "2026-03-20"})
-]
 Right = Literal["C", "P"]
 
 
@@ -246,6 +240,7 @@ class PriceAnswer(_Answer):
 
     contracts: list[PricedContract] | None = None
     columns: dict[str, list[float | str | None]] | None = None
+    next: str | None = Field(None, description="null: all contracts are answered at once")
 
 
 class ImpliedVolatilityAnswer(_Answer):
@@ -253,6 +248,7 @@ class ImpliedVolatilityAnswer(_Answer):
 
     contracts: list[ImpliedContract] | None = None
     columns: dict[str, list[float | str | None]] | None = None
+    next: str | None = Field(None, description="null: all contracts are answered at once")
 
 
 def blueprint(settings: AnalyticsSettings, database: Database, desk: Desk) -> APIBlueprint:
@@ -282,6 +278,7 @@ def blueprint(settings: AnalyticsSettings, database: Database, desk: Desk) -> AP
         found = imply_volatilities(asked.terms, asked.last, body.style, asked.dividends, asked.reason)
         return asked.answer(found, ("implied_volatility",), {"implied_volatility": "a decimal a year"})
 
+    add_strategies(api, settings, desk)
     return api
 
 
@@ -305,7 +302,11 @@ class _Asked:
         self.dividends = self._cash(sessions)
         on_tree = self._on_tree(count)
         if on_tree > MOST_ON_TREE:
-            where = "#/body/dividends" if body.dividends else f"#/body/{_form(body)}"
+            where = (
+                "#/body/dividends"
+                if body.dividends
+                else f"#/body/{'columns' if body.contracts is None else 'contracts'}"
+            )
             raise invalid(
                 where,
                 f"with cash dividends, or where rate and dividend yield are both negative, at most {MOST_ON_TREE}"
@@ -323,15 +324,18 @@ class _Asked:
             return None
         if self._body.style == "european":
             raise invalid("#/body/dividends", "cash dividends are for style american; give european a dividend_yield")
-        years = []
-        for number, one in enumerate(given):
-            if (one.years is None) == (one.ex_date is None):
-                raise invalid(f"#/body/dividends/{number}", "give either years or ex_date")
-            until = [one.years] if one.ex_date is None else ex_dates_in_years(sessions, [one.ex_date], self._at_ns)
-            if not np.isfinite(until[0]):
-                raise invalid(f"#/body/dividends/{number}/ex_date", "lies after the last session of the calendar")
-            years.append(float(until[0]))
+        years = [self._until_ex(one, f"#/body/dividends/{number}", sessions) for number, one in enumerate(given)]
         return CashDividends(np.array(years), np.array([one.amount for one in given]))
+
+    def _until_ex(self, one: CashDividendModel, where: str, sessions: Sessions) -> float:
+        if one.years is not None and one.ex_date is None:
+            return one.years
+        if one.ex_date is None or one.years is not None:
+            raise invalid(where, "give either years or ex_date")
+        until = float(ex_dates_in_years(sessions, [one.ex_date], self._at_ns)[0])
+        if not np.isfinite(until):
+            raise invalid(f"{where}/ex_date", "lies after the last session of the calendar")
+        return until
 
     def answer(self, found: Priced, names: Sequence[str], units: dict[str, str]) -> Response:
         """The results ``names`` in the form that was asked in."""
@@ -351,19 +355,14 @@ class _Asked:
             "reasons": {reason: _meaning(reason) for reason in counts},
             "units": {**units, "years": "of 365 days"},
         }
-        years = self.terms.years
         reasons: list[str | None] = [reason or None for reason in found.reason.tolist()]
-        if _form(self._body) == "columns":
-            results: Any = {**columns, "years": years, "reason": reasons}
-        else:
-            lists = (*(values.tolist() for values in columns.values()), years.tolist(), reasons)
-            results = [dict(zip((*names, "years", "reason"), row, strict=True)) for row in zip(*lists, strict=True)]
-        text = orjson.dumps({**about, _form(self._body): results}, option=orjson.OPT_SERIALIZE_NUMPY)
-        return Response(text, mimetype="application/json")
-
-
-def _form(body: PriceBody | ImpliedVolatilityBody) -> Literal["contracts", "columns"]:
-    return "contracts" if body.contracts is not None else "columns"
+        results = {**columns, "years": self.terms.years, "reason": reasons}
+        if self._body.contracts is not None or wanted_table_type() != JSON:
+            return columns_response("contracts", results, about)
+        text = orjson.dumps({**about, "columns": results}, option=orjson.OPT_SERIALIZE_NUMPY)
+        response = Response(text, mimetype=JSON)
+        response.vary.add("Accept")
+        return response
 
 
 def _meaning(reason: str) -> str:
