@@ -13,6 +13,7 @@ from ots_analytics.chain_memory import ChainMemory
 from ots_analytics.chains import Moment, underlyings_of
 from ots_analytics.priced_chains import PricedChain, price_chain, read_inputs
 from ots_analytics.settings import AnalyticsSettings
+from ots_analytics.stages import stage
 from ots_common.database import Database
 from ots_common.problems import Problem, invalid
 from ots_common.shared_cache import SharedCache
@@ -73,8 +74,10 @@ class Desk:
         return self._memory.get(key, lambda: self._price(underlying, moment))
 
     def _price(self, underlying: str, moment: Moment) -> PricedChain:
-        inputs = read_inputs(self._database, self.sessions, underlying, moment, self._max_age_ns)
-        return price_chain(underlying, moment, inputs, self._max_age_ns)
+        with stage("sql"):
+            inputs = read_inputs(self._database, self.sessions, underlying, moment, self._max_age_ns)
+        with stage("mathematics"):
+            return price_chain(underlying, moment, inputs, self._max_age_ns)
 
     def _no_chain(self, underlying: str, moment: Moment) -> Problem:
         available = [

@@ -25,7 +25,6 @@ from ots_quant.pooled_rate import PooledRate
 from ots_quant.surface import Surface, fit_surface
 
 _NS = 1_000_000_000
-MODEL = "american black-scholes-merton, continuous dividend yield"
 _BOUNDS = {
     NoVolatility.BELOW_INTRINSIC: "below_intrinsic",
     NoVolatility.ABOVE_BOUND: "above_bound",
