@@ -272,6 +272,43 @@ def wrk(server: Server, path: str, connections: int, seconds: float) -> Load:
     )
 
 
+def paced(server: Server, path: str, per_second: float, seconds: float) -> list[float]:
+    """Milliseconds that each of a steady row of requests took, from when it was due; on four connections in turn.
+
+    From when it was due, not from when it was sent: a stall counts for all that it kept waiting. Every answer must be a
+    200.
+    """
+    head = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {server.token}\r\n\r\n".encode()
+    connections = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(4)]
+    took = []
+    try:
+        began = time.perf_counter()
+        for turn in range(int(per_second * seconds)):
+            due = began + turn / per_second
+            time.sleep(max(0.0, due - time.perf_counter()))
+            connection = connections[turn % len(connections)]
+            connection.sendall(head)
+            answer = connection.recv(65536)
+            while b"\r\n\r\n" not in answer or len(answer) < _length(answer):
+                more = connection.recv(65536)
+                if not more:
+                    raise RuntimeError("the gateway closed a connection")
+                answer += more
+            if not answer.startswith(b"HTTP/1.1 200"):
+                raise RuntimeError(answer[:200].decode("latin-1"))
+            took.append((time.perf_counter() - due) * 1000)
+    finally:
+        for connection in connections:
+            connection.close()
+    return took
+
+
+def _length(answer: bytes) -> int:
+    head, _, _ = answer.partition(b"\r\n\r\n")
+    found = re.search(rb"content-length: (\d+)", head.lower())
+    return len(head) + 4 + (int(found[1]) if found else 0)
+
+
 def _ms(found: re.Match[str] | None) -> float:
     if found is None:
         return float("nan")
