@@ -20,7 +20,7 @@ from ots_market.timeframes import DAY_NS, MINUTE_NS, Timeframe
 
 # Databento's numbers of the schemas (dbn_schemas): consolidated quotes of options, quotes of stocks
 OPTION_QUOTES = [14, 15, 16, 17]
-_STOCK_QUOTES = [1, 3, 18, 19]
+STOCK_QUOTES = [1, 3, 18, 19]
 _YEAR_NS = 365 * DAY_NS
 
 # Contracts with another deliverable (a root such as GOOG1) are no part of the chain. Of a contract the newest quote of
@@ -179,7 +179,7 @@ def read_spot(database: Database, sessions: Sessions, underlying: str, at_ns: in
 
 def _prices(database: Database, sessions: Sessions, instrument_id: int, at_ns: int, max_age_ns: int) -> list[Spot]:
     since_ns = at_ns - max_age_ns
-    asked = {"id": instrument_id, "schemas": _STOCK_QUOTES, "since": to_datetime(since_ns), "at": to_datetime(at_ns)}
+    asked = {"id": instrument_id, "schemas": STOCK_QUOTES, "since": to_datetime(since_ns), "at": to_datetime(at_ns)}
     found = [Spot((bid + ask) // 2, when, "quote") for bid, ask, when in database.rows(_QUOTE, asked)]
     found += [Spot(price, when, "trade") for price, when in database.rows(_TRADE, asked)]
     bars = read_bars(
