@@ -42,8 +42,8 @@ class Stored:
 def store(connection: Connection, rows: Rows, instruments: Int64, ords: Int64 | None, *, keep: bool) -> Stored:
     """Store ``rows`` of ``instruments`` (int64, shape (n,)); ``ords`` as :class:`RepeatCounter` counted them.
 
-    ``keep`` exempts them from retention. Bars built from trades, the latest values and the note of which stretches of time
-    have changed follow in the same transaction.
+    ``keep`` exempts them from retention. Bars built from trades, the latest values and the note of which stretches of
+    time have changed follow in the same transaction.
     """
     if not len(rows):
         return Stored()
@@ -90,9 +90,9 @@ def open_chunks(connection: Connection, table: str, times_ns: Int64, *, keep: bo
 
 def _note(connection: Connection, table: str, times_ns: Int64) -> None:
     """Say that records of these times have changed: answers made of them before have another data version."""
-    quarters = np.unique(times_ns // _QUARTER_NS) * _QUARTER_NS
+    quarters = [to_datetime(q) for q in np.unique(times_ns // _QUARTER_NS) * _QUARTER_NS]
     with connection.cursor() as cursor:
-        cursor.execute("SELECT note_stored(%s, %s::timestamptz[])", (table, [to_datetime(q) for q in quarters.tolist()]))
+        cursor.execute("SELECT note_stored(%s, %s::timestamptz[])", (table, quarters))
 
 
 def _values(columns: Sequence[Column], name: str) -> Int64:

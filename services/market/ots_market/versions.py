@@ -1,7 +1,7 @@
 """The version of stored data: what changes whenever an answer that was made of them may have changed.
 
-Every path that stores records goes through ``ots_ingestion.store``, which notes in the same transaction which quarters of
-an hour of event time it touched (``stored_changes``); so do retention and the snapshots of volatility. Rates and
+Every path that stores records goes through ``ots_ingestion.store``, which notes in the same transaction which quarters
+of an hour of event time it touched (``stored_changes``); so do retention and the snapshots of volatility. Rates and
 corporate actions have few rows and are asked themselves.
 """
 
@@ -13,11 +13,13 @@ from ots_common.database import Database
 from ots_common.times import to_datetime
 from ots_market.timeframes import DAY_NS
 
-# Of the days before that of `until` each as a whole, of its own the quarters of an hour up to it. A sum, not the newest:
-# transactions end in another order than they began. What a curve or an action says counts from when it is known.
+# Of the days before that of `until` each as a whole, of its own the quarters of an hour up to it. A sum, not the
+# newest: transactions end in another order than they began. A curve or an action counts from when it is known.
 _VERSION = """
-    SELECT (SELECT sum(changed_us) FROM stored_changes WHERE minutes = 1440 AND starts >= %(first)s AND starts < %(day)s),
-           (SELECT sum(changed_us) FROM stored_changes WHERE minutes = 15 AND starts >= %(day)s AND starts <= %(until)s),
+    SELECT (SELECT sum(changed_us) FROM stored_changes
+            WHERE minutes = 1440 AND starts >= %(first)s AND starts < %(day)s),
+           (SELECT sum(changed_us) FROM stored_changes
+            WHERE minutes = 15 AND starts >= %(day)s AND starts <= %(until)s),
            (SELECT count(*) FROM instrument_revisions),
            (SELECT (count(*), max(curve_id))::text FROM rate_curves WHERE known_at <= %(until)s),
            (SELECT (count(*), sum(extract(epoch FROM stated_at)))::text FROM corporate_actions
@@ -28,9 +30,9 @@ _VERSION = """
 def data_version(database: Database, *, since_ns: int = 0, until_ns: int) -> str:
     """A digest of the state of all records with event times in [since, until] (ns), in hexadecimal.
 
-    It may change when nothing of the interval did (``since`` is taken to the start of its UTC day, ``until`` to the end of
-    its quarter of an hour), and never stays when something did. Ask it before the data: what is read then is as new
-    or newer. Raises what the database raises.
+    It may change when nothing of the interval did (``since`` is taken to the start of its UTC day, ``until`` to the end
+    of its quarter of an hour), and never stays when something did. Ask it before the data: what is read then is as
+    new or newer. Raises what the database raises.
     """
     day_ns = until_ns // DAY_NS * DAY_NS
     row = database.rows(
