@@ -24,7 +24,7 @@ from ots_quant.surface.quotes import LeftOut
 METHOD = "american parity svi 1"
 """Changes with every change of this computation, so that what was stored is computed anew."""
 CONSTANT_YEARS = 30 / 365
-_NO_FORWARD = {
+WHY_NO_FORWARD = {
     Reason.EXPIRED: "it has expired",
     Reason.NO_PAIRS: "no strike has a two-sided call and put",
     Reason.NO_RATE: "no rate",
@@ -149,7 +149,7 @@ def _expiration(
         beyond = ", ".join(name for name, value in named.items() if value is None)
         reason = f"beyond the quoted strikes: {beyond}" if beyond else None
     else:
-        no_forward = _NO_FORWARD.get(Reason(int(forwards.reason[row])))
+        no_forward = WHY_NO_FORWARD.get(Reason(int(forwards.reason[row])))
         reason = rate.detail if rate.kind is None else no_forward or "no contract tells its volatility"
     own_rate = _known(forwards.rate[row])
     low, high = rate.interval(own_rate) if own_rate is not None else (math.nan, math.nan)
