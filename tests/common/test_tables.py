@@ -8,10 +8,13 @@ import json
 from collections.abc import Iterator
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from flask import Flask
+from flask import Flask, Response
 
-from ots_common import problems
+from ots_common import media_types, problems, tables
+from ots_common.media_types import ARROW, CSV, JSON, PARQUET
 from ots_common.problems import Problem
 from ots_common.service import StrictJSON
 from ots_common.tables import Times, Whole, columns_response, parse_fields, table_response
@@ -155,3 +158,151 @@ def test_a_format_that_there_is_not_is_refused_with_what_there_is(app):
         columns_response("rows", {"a": [1]}, {})
     assert refused.value.status == 406
     assert refused.value.extra["available"][:2] == ["application/json", "text/csv"]
+
+
+def _table(answer: Response) -> pa.Table:
+    """The Arrow table that an answer is."""
+    if answer.mimetype == PARQUET:
+        return pq.read_table(io.BytesIO(answer.get_data()))
+    return pa.ipc.open_stream(answer.get_data()).read_all()
+
+
+_ARROW_TYPES = {
+    "symbol": pa.string(), "price": pa.float64(), "large": pa.int64(), "small": pa.int64(), "volume": pa.int64(),
+    "at": pa.timestamp("ns", "UTC"), "day": pa.date32(), "live": pa.bool_(), "reason": pa.string(),
+    "legs": pa.string(), "count": pa.int64(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("accept", [ARROW, PARQUET])
+def test_arrow_and_parquet_have_the_values_of_the_json(app, accept):
+    with app.test_request_context("/t", headers={"Accept": accept}):
+        answer = columns_response("rows", COLUMNS, {"as_of": "now", "é": 1}, "more")
+    assert answer.mimetype == accept
+    table = _table(answer)
+    assert dict(zip(table.schema.names, table.schema.types, strict=True)) == _ARROW_TYPES
+    assert json.loads(table.schema.metadata[b"ots.about"]) == {"as_of": "now", "é": 1}
+    assert table.schema.metadata[b"ots.next"] == b"/t?cursor=more"
+    table = table.set_column(5, "at", table["at"].cast(pa.int64()))
+    assert [
+        {
+            **row,
+            "at": None if row["at"] is None else rfc3339(row["at"]),
+            "day": None if row["day"] is None else row["day"].isoformat(),
+            "legs": None if row["legs"] is None else json.loads(row["legs"]),
+        }
+        for row in table.to_pylist()
+    ] == ROWS
+    assert str(table["price"][2].as_py()) == "-0.0"
+
+
+@pytest.mark.parametrize("accept", [ARROW, PARQUET])
+def test_rows_of_a_stated_kind_have_the_same_types_on_every_page(app, accept):
+    kinds = {"symbol": "text", "price": "number", "volume": "integer", "at": "time", "day": "date", "live": "flag",
+             "count": "number"}  # fmt: skip
+    unknown = [dict.fromkeys(ROWS[0])]
+    for rows in (ROWS, unknown, []):
+        with app.test_request_context("/t", headers={"Accept": accept}):
+            table = _table(table_response("rows", rows, kinds, {}, None))
+        expected = {name: _ARROW_TYPES[name] for name in kinds} | {"count": pa.float64()}
+        assert dict(zip(table.schema.names, table.schema.types, strict=True)) == expected
+        assert table.num_rows == len(rows)
+        if rows is ROWS:
+            assert table["at"].cast(pa.int64()).to_pylist() == [NS, None, NS + 1, NS + 120_000_000]
+            assert table["count"].to_pylist() == [1.0, None, 3.0, -4.0]
+
+
+@pytest.mark.parametrize("accept", [ARROW, PARQUET])
+def test_an_empty_table_of_columns_has_their_types(app, accept):
+    with app.test_request_context("/t", headers={"Accept": accept}):
+        empty = {name: column[:0] for name, column in COLUMNS.items() if isinstance(column, np.ndarray)}
+        table = _table(columns_response("rows", {**empty, "at": Times(np.zeros(0, np.int64))}, {}))
+    assert dict(zip(table.schema.names, table.schema.types, strict=True)) == {
+        name: _ARROW_TYPES[name] for name in [*empty, "at"]
+    }
+
+
+def test_random_numbers_are_the_same_to_the_last_bit_in_every_format(app):
+    generator = np.random.default_rng(7)
+    numbers = generator.integers(-(2**63), 2**63 - 1, 4000)
+    floats = numbers.view(np.float64).copy()
+    floats[~np.isfinite(floats)] = np.nan
+    moments = np.abs(numbers) // 10 ** generator.integers(0, 3, 4000) * 10 ** generator.integers(0, 3, 4000)
+    columns = {"float": floats, "integer": numbers, "at": Times(moments)}
+    read = {}
+    for accept in (JSON, CSV, ARROW, PARQUET):
+        with app.test_request_context("/t", headers={"Accept": accept}):
+            answer = columns_response("rows", columns, {})
+        if accept in (ARROW, PARQUET):
+            table = _table(answer)
+            read[accept] = (table["float"].to_pylist(), table["integer"].to_pylist())
+            assert (table["at"].cast(pa.int64()).to_numpy() == moments).all()
+            continue
+        rows = (
+            answer.json["rows"] if accept == JSON else list(csv.DictReader(io.StringIO(answer.get_data(as_text=True))))
+        )
+        number, whole = (lambda x: x, lambda x: x) if accept == JSON else (float, int)
+        read[accept] = (
+            [None if row["float"] in (None, "") else number(row["float"]) for row in rows],
+            [whole(row["integer"]) for row in rows],
+        )
+        assert [row["at"] for row in rows] == [rfc3339(moment) for moment in moments.tolist()]
+    for found, integers in read.values():
+        back = np.array([np.nan if value is None else value for value in found])
+        assert (back.view(np.int64) == floats.view(np.int64))[~np.isnan(floats)].all()
+        assert (np.isnan(back) == np.isnan(floats)).all()
+        assert integers == numbers.tolist()
+
+
+def _large(rows: int) -> dict[str, object]:
+    return {"n": np.arange(rows), "x": np.arange(rows) / 3, "text": [f"row {i}" for i in range(rows)]}
+
+
+@pytest.mark.parametrize("accept", [JSON, CSV, ARROW])
+def test_a_large_table_is_sent_while_it_is_made_and_says_the_same(app, accept, monkeypatch):
+    with app.test_request_context("/t", headers={"Accept": accept}):
+        streamed = columns_response("rows", _large(tables.STREAM_ROWS + 1), {"a": 1}, "more")
+        assert streamed.is_streamed
+        pieces = list(streamed.response)
+        assert max(map(len, pieces)) < sum(map(len, pieces)) / 4
+        monkeypatch.setattr(tables, "STREAM_ROWS", 10**9)
+        whole = columns_response("rows", _large(5_001), {"a": 1}, "more")
+        assert not whole.is_streamed
+        assert b"".join(pieces) == whole.data
+        assert whole.headers["Link"] == streamed.headers["Link"]
+
+
+def test_a_large_table_that_cannot_be_written_raises_before_it_is_begun(asked):
+    broken = _large(tables.STREAM_ROWS + 1)
+    broken["x"][-1] = np.inf
+    with pytest.raises(ValueError, match="infinity"):
+        columns_response("rows", broken, {})
+
+
+def test_without_pyarrow_its_formats_are_not_offered(app, monkeypatch):
+    monkeypatch.setattr(media_types, "find_spec", lambda _name: None)
+    media_types.table_types.cache_clear()
+    try:
+        with app.test_request_context("/t", headers={"Accept": PARQUET}), pytest.raises(Problem) as refused:
+            columns_response("rows", {"a": [1]}, {})
+        assert refused.value.extra == {"available": [JSON, CSV]}
+        with app.test_request_context("/t", headers={"Accept": f"{ARROW}, text/csv;q=0.5"}):
+            assert columns_response("rows", {"a": [1]}, {}).mimetype == CSV
+    finally:
+        media_types.table_types.cache_clear()
+
+
+def test_a_row_of_one_unknown_value_is_still_a_row(app):
+    with app.test_request_context("/t", headers={"Accept": "text/csv"}):
+        text = columns_response("rows", {"x": np.array([np.nan, 1.0])}, {}).get_data(as_text=True)
+    assert [row["x"] for row in csv.DictReader(io.StringIO(text))] == ["", "1.0"]
+
+
+def test_what_is_said_about_a_table_fits_into_its_field(app):
+    about = {"symbol": "A", "large": ["é" * 100] * 100, "as_of": "now", "middle": "x" * 2000}
+    with app.test_request_context("/t", headers={"Accept": "text/csv"}):
+        field = columns_response("rows", {"x": [1]}, about).headers["X-OTS-About"]
+        fits = columns_response("rows", {"x": [1]}, {"text": "é"}).headers["X-OTS-About"]
+    assert len(field) <= tables.ABOUT_BYTES
+    assert json.loads(field) == {"symbol": "A", "as_of": "now", "middle": "x" * 2000, "left_out": ["large"]}
+    assert fits == '{"text":"\\u00e9"}'

@@ -1,4 +1,8 @@
-"""A table as an answer: JSON by default, CSV, Arrow or Parquet when the client asks for it, the same values in all."""
+"""A table as an answer: JSON by default, CSV, Arrow or Parquet when the client asks for it, the same values in all.
+
+Columns are written, not rows: each gives its values as text, piece by piece, and the texts are laid between the names.
+That is twice as fast as a dictionary per row, and a large table is sent while it is made.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +14,22 @@ from urllib.parse import quote, urlencode
 import orjson
 from flask import Response, json, request
 
-from ots_common.media_types import CSV, JSON, wanted_table_type
+from ots_common.media_types import ARROW, CSV, JSON, PARQUET, wanted_table_type
 from ots_common.problems import invalid
 
-if TYPE_CHECKING:  # the gateway answers tables too, and has no numpy
+if TYPE_CHECKING:  # the gateway answers tables too, and has neither
     import numpy as np
+    import pyarrow as pa
     from numpy.typing import NDArray
 
 Kind = Literal["number", "integer", "flag", "text", "date", "time", "json"]
 
-# above this many rows an answer is sent while it is made
+# above this many rows an answer is sent while it is made: then it has no length, and no ETag but the route's own
 STREAM_ROWS = 5_000
 _PIECE_ROWS = 1_000
-# a head larger than 8 KiB is refused by many clients and proxies; this is one field of it
-_ABOUT_BYTES = 4096
-_QUOTED = frozenset('",\r\n')
+# many clients and proxies refuse a head above 8 KiB, and this is one field of it
+ABOUT_BYTES = 4096
+_NULL = b"null"
 
 
 @dataclass(frozen=True)
@@ -42,12 +47,8 @@ class Whole:
     unknown: NDArray[np.bool_]
 
 
-# float: NaN is null; str: '' stays ''; datetime64[D]: NaT is null, else an ISO date
-Column = "NDArray[Any] | Times | Whole | Sequence[Any]"
-
-
 class TableColumn(Protocol):
-    """One column, ready to be written."""
+    """One column, ready to be written in any format."""
 
     @property
     def kind(self) -> Kind:
@@ -55,13 +56,19 @@ class TableColumn(Protocol):
 
     def __len__(self) -> int: ...
 
-    def values(self, part: slice) -> list[Any]:
-        """Rows of it as JSON has them; what is unknown is None, or NaN in a column of numbers."""
+    def json(self, part: slice) -> list[bytes]:
+        """Its values as JSON."""
+
+    def csv(self, part: slice) -> list[bytes]:
+        """Its values as CSV: null is nothing, an empty text is two quotation marks."""
+
+    def arrow(self, part: slice) -> pa.Array:
+        """Its values as Arrow has them."""
 
 
 @dataclass(frozen=True)
 class ListColumn:
-    """A column of Python values, None for unknown: of kind `time` RFC 3339, `date` ISO, `json` text or fragments."""
+    """Python values, None for unknown; of kind `json` they are texts, of kind `time` RFC 3339, of kind `date` ISO."""
 
     kind: Kind
     items: Sequence[Any]
@@ -69,9 +76,24 @@ class ListColumn:
     def __len__(self) -> int:
         return len(self.items)
 
-    def values(self, part: slice) -> list[Any]:
-        """Rows of it."""
-        return list(self.items[part])
+    def json(self, part: slice) -> list[bytes]:
+        """Its values as JSON."""
+        items = self.items[part]
+        if self.kind == "json":
+            return [_NULL if item is None else item.encode() for item in items]
+        return json_texts(items) if self.kind in ("text", "date", "time") else scalar_texts(items, _NULL)
+
+    def csv(self, part: slice) -> list[bytes]:
+        """Its values as CSV."""
+        if self.kind in ("number", "integer", "flag"):
+            return scalar_texts(self.items[part], b"")
+        return csv_texts(self.items[part])
+
+    def arrow(self, part: slice) -> pa.Array:
+        """Its values as Arrow has them."""
+        from ots_common.table_arrow import array_of_items
+
+        return array_of_items(self.kind, self.items[part])
 
 
 def wants_csv() -> bool:
@@ -97,18 +119,23 @@ def parse_fields(text: str | None, available: Sequence[str]) -> list[str] | None
 
 def columns_response(
     name: str,
-    columns: Mapping[str, Any],
+    columns: Mapping[str, NDArray[Any] | Times | Whole | Sequence[Any]],
     about: dict[str, Any],
     cursor: str | None = None,
     *,
     fields: Sequence[str] | None = None,
 ) -> Response:
-    """A table given by columns of equal length (``Column``), of them those in ``fields`` in that order.
+    """A table given by columns of equal length, of them those in ``fields``, in that order.
 
-    As JSON ``{**about, name: [{column: value, ...}, ...], "next": ...}``. Raises ValueError for columns that differ in
-    length, for infinity anywhere and for NaN in ``about``; all of it before the first byte is sent.
+    A column is a numpy array (floats: NaN is null; integers; booleans; texts: '' stays ''; datetime64[D]: NaT is null,
+    else an ISO date), :class:`Times`, :class:`Whole`, or a sequence of Python values with None (objects and arrays in
+    it are JSON in JSON, and its text elsewhere). A sequence of nothing but None counts as text.
+
+    As JSON ``{**about, name: [{column: value, ...}, ...], "next": ...}``, ``next`` being a relative URL when there is
+    more; see :func:`table_response` for the other formats. Raises ValueError for columns that differ in length, for
+    infinity anywhere and for NaN in ``about``; all of it before the first byte is sent.
     """
-    from ots_common.table_columns import column_of  # numpy, which the gateway lacks
+    from ots_common.table_columns import column_of
 
     chosen = list(columns) if fields is None else fields
     made = {key: column_of(columns[key]) for key in chosen}
@@ -118,36 +145,60 @@ def columns_response(
 
 
 def table_response(
-    name: str, rows: Sequence[dict[str, Any]], columns: Sequence[str], about: dict[str, Any], cursor: str | None
+    name: str,
+    rows: Sequence[dict[str, Any]],
+    columns: Sequence[str] | Mapping[str, Kind],
+    about: dict[str, Any],
+    cursor: str | None,
+    *,
+    fields: Sequence[str] | None = None,
 ) -> Response:
-    """``rows`` under ``name`` with ``about`` around them and ``next``, a relative URL, when there is more.
+    """A table given by rows of Python values: as JSON all their members, in the other formats those in ``columns``.
 
-    JSON has all members of the rows, the other formats those in ``columns``.
+    A mapping says of what kind each column is, which a page without a known value needs to have the same types in Arrow
+    as every other. Formats other than JSON hold the rows alone: there ``about`` is in the field X-OTS-About (CSV, cut
+    down to what fits) or in the metadata of the schema under ``ots.about`` and ``ots.next`` (Arrow, Parquet), and Link
+    leads to the next page.
     """
-    names = list(dict.fromkeys(key for row in rows for key in row)) if wanted_table_type() == JSON else columns
-    made = {key: list_column([row.get(key) for row in rows]) for key in names}
+    kinds: Mapping[str, Kind] = columns if isinstance(columns, Mapping) else {}
+    names: Sequence[str] = list(columns)
+    if wanted_table_type() == JSON:
+        names = list(dict.fromkeys(key for row in rows for key in row))
+    made = {key: list_column([row.get(key) for row in rows], kinds.get(key)) for key in fields or names}
     return _respond(name, made, about, cursor)
 
 
-def list_column(items: Sequence[Any]) -> ListColumn:
-    """A column of Python values of the kind that they show. Raises ValueError on infinity and NaN within a value."""
+def list_column(items: Sequence[Any], kind: Kind | None = None) -> ListColumn:
+    """A column of Python values of a kind, by default of the kind that they show.
+
+    Raises ValueError on infinity, on NaN inside a value and on integers above 63 bits.
+    """
     types = set(map(type, items)) - {type(None)}
     if any(hasattr(one, "dtype") for one in types):
         items = [item.item() if hasattr(item, "dtype") else item for item in items]
         types = set(map(type, items)) - {type(None)}
-    if types <= {str}:
-        return ListColumn("text", items)
-    if types == {bool}:
-        return ListColumn("flag", items)
-    if types == {int}:
-        if any(item is not None and not -(2**63) <= item < 2**63 for item in items):
-            raise ValueError("an integer above 63 bits")
-        return ListColumn("integer", items)
-    if types <= {int, float}:
-        if any(item is not None and item - item != 0 and item == item for item in items):
+    if int in types and any(type(item) is int and not -(2**63) <= item < 2**63 for item in items):
+        raise ValueError("an integer above 63 bits")
+    if float in types and types <= {int, float}:
+        if any(item in (float("inf"), float("-inf")) for item in items):
             raise ValueError("infinity in a column of numbers")
-        return ListColumn("number", items)
-    return ListColumn("json", [None if item is None else orjson.Fragment(json.dumps(item)) for item in items])
+        items = [None if item != item else item for item in items]
+    shown = _kind_of(types)
+    if shown == "json":
+        return ListColumn("json", [None if item is None else json.dumps(item) for item in items])
+    if not types or (shown, kind) in (("text", "time"), ("text", "date"), ("integer", "number")):
+        shown = kind or shown
+    return ListColumn(shown, items)
+
+
+def _kind_of(types: set[type]) -> Kind:
+    if types <= {str}:
+        return "text"
+    if types == {bool}:
+        return "flag"
+    if types == {int}:
+        return "integer"
+    return "number" if types <= {int, float} else "json"
 
 
 def next_url(cursor: str) -> str:
@@ -156,59 +207,120 @@ def next_url(cursor: str) -> str:
     return f"{quote(request.path)}?{urlencode([*arguments, ('cursor', cursor)])}"
 
 
+def scalar_texts(items: NDArray[Any] | Sequence[Any], null: bytes, option: int = 0) -> list[bytes]:
+    """Numbers and booleans as JSON and CSV have them; ``null`` for None and NaN. An array: with OPT_SERIALIZE_NUMPY."""
+    return orjson.dumps(items, option=option)[1:-1].replace(_NULL, null).split(b",") if len(items) else []
+
+
+def json_texts(items: Sequence[str | None]) -> list[bytes]:
+    """Texts as JSON."""
+    whole = orjson.dumps(items)
+    if whole.count(b",") == len(items) - 1:
+        return whole[1:-1].split(b",")
+    return [orjson.dumps(item) for item in items]
+
+
+def csv_texts(items: Sequence[str | None]) -> list[bytes]:
+    """Texts as CSV (RFC 4180)."""
+    if all(items):
+        whole = "\n".join(items).encode()  # type: ignore[arg-type]
+        if whole.count(b"\n") == len(items) - 1 and not any(mark in whole for mark in (b'"', b",", b"\r")):
+            return whole.split(b"\n")
+    return [
+        b"" if item is None else item.encode() if item and _MARKS.isdisjoint(item) else _quoted(item) for item in items
+    ]
+
+
+_MARKS = frozenset('",\r\n')
+
+
+def _quoted(text: str) -> bytes:
+    return b'"' + text.encode().replace(b'"', b'""') + b'"'
+
+
 def _respond(name: str, columns: Mapping[str, TableColumn], about: dict[str, Any], cursor: str | None) -> Response:
     following = next_url(cursor) if cursor else None
-    if wanted_table_type() == JSON:
-        pieces = _json_pieces(name, columns, json.dumps(about), following)
-        response = Response(b"".join(pieces), mimetype=JSON)
+    wanted = wanted_table_type()
+    said = json.dumps(about)
+    content_type = wanted
+    if wanted == JSON:
+        pieces = _json_pieces(name, columns, said, following)
+    elif wanted == CSV:
+        pieces = _csv_pieces(columns)
+        content_type = f"{CSV}; charset=utf-8; header=present"
     else:
-        response = Response(b"".join(_csv_pieces(columns)), content_type=f"{CSV}; charset=utf-8; header=present")
-        response.headers["X-OTS-About"] = json.dumps(about, ensure_ascii=True)
+        from ots_common.table_arrow import arrow_pieces, parquet_bytes
+
+        metadata = {"ots.about": said, **({"ots.next": following} if following else {})}
+        if wanted == ARROW:
+            pieces = arrow_pieces(columns, list(_parts(columns)), metadata)
+        else:
+            pieces = iter((parquet_bytes(columns, metadata),))
+    streamed = wanted != PARQUET and _rows(columns) > STREAM_ROWS
+    response = Response(pieces if streamed else b"".join(pieces), content_type=content_type)
+    if wanted == CSV:
+        response.headers["X-OTS-About"] = _about_field(about)
     if following:
         response.headers["Link"] = f'<{following}>; rel="next"'
     response.vary.add("Accept")
     return response
 
 
+def _about_field(about: dict[str, Any]) -> str:
+    """``about`` as a header field: members that do not fit are named in ``left_out``."""
+    text = json.dumps(about, ensure_ascii=True)
+    if len(text) <= ABOUT_BYTES:
+        return text
+    kept: dict[str, Any] = {}
+    left_out: list[str] = []
+    for key, value in sorted(about.items(), key=lambda item: len(json.dumps(item[1]))):
+        tried = {**kept, key: value, "left_out": [*left_out, *(set(about) - set(kept) - {key})]}
+        if len(json.dumps(tried, ensure_ascii=True)) <= ABOUT_BYTES:
+            kept[key] = value
+        else:
+            left_out.append(key)
+    ordered = {key: kept[key] for key in about if key in kept}
+    return json.dumps({**ordered, "left_out": [key for key in about if key not in kept]}, ensure_ascii=True)
+
+
+def _rows(columns: Mapping[str, TableColumn]) -> int:
+    return max(map(len, columns.values()), default=0)
+
+
 def _parts(columns: Mapping[str, TableColumn]) -> Iterator[slice]:
-    rows = max(map(len, columns.values()), default=0)
+    rows = _rows(columns)
     return (slice(start, min(start + _PIECE_ROWS, rows)) for start in range(0, rows, _PIECE_ROWS))
 
 
 def _json_pieces(name: str, columns: Mapping[str, TableColumn], about: str, following: str | None) -> Iterator[bytes]:
     opening = about[:-1] + ("," if about != "{}" else "")
     yield opening.encode() + orjson.dumps(name) + b":["
-    names = list(columns)
-    between = b""
+    names = [b"," + orjson.dumps(key) + b":" for key in columns]
+    if names:
+        names[0] = b"},{" + names[0][1:]
     for part in _parts(columns):
-        rows = zip(*(column.values(part) for column in columns.values()), strict=True)
-        yield between + orjson.dumps([dict(zip(names, row, strict=True)) for row in rows])[1:-1]
-        between = b","
-    yield b'],"next":' + orjson.dumps(following) + b"}"
+        texts = _laid_out(names, [column.json(part) for column in columns.values()], b"")
+        if part.start == 0:
+            texts[0] = texts[0][2:]
+        yield b"".join(texts)
+    yield (b"}" if _rows(columns) else b"") + b'],"next":' + orjson.dumps(following) + b"}"
 
 
 def _csv_pieces(columns: Mapping[str, TableColumn]) -> Iterator[bytes]:
-    yield (",".join(map(_csv_text, columns)) + "\r\n").encode()
+    yield b",".join(csv_texts(list(columns))) + b"\r\n"
+    commas = [b"", *[b","] * (len(columns) - 1)]
     for part in _parts(columns):
-        texts = [_csv_values(column.kind, column.values(part)) for column in columns.values()]
-        yield "".join([",".join(row) + "\r\n" for row in zip(*texts, strict=True)]).encode()
+        values = [column.csv(part) for column in columns.values()]
+        if len(values) == 1:
+            # a row without a character would be no row
+            values = [[text or b'""' for text in values[0]]]
+        yield b"".join(_laid_out(commas, values, b"\r\n"))
 
 
-def _csv_values(kind: Kind, values: list[Any]) -> list[str]:
-    """Null is nothing, an empty text is two quotation marks."""
-    if kind == "number":
-        return ["" if value is None or value != value else repr(value) for value in values]
-    if kind == "integer":
-        return ["" if value is None else str(value) for value in values]
-    if kind == "flag":
-        return ["" if value is None else ("true" if value else "false") for value in values]
-    if kind == "json":
-        return ["" if value is None else _csv_text(orjson.dumps(value).decode()) for value in values]
-    return ["" if value is None else _csv_text(value) for value in values]
-
-
-def _csv_text(text: str) -> str:
-    """Quoted where it must be (RFC 4180), and where it is empty."""
-    if text and _QUOTED.isdisjoint(text) and text == text.strip(" "):
-        return text
-    return '"' + text.replace('"', '""') + '"'
+def _laid_out(before: list[bytes], columns: list[list[bytes]], end: bytes) -> list[bytes]:
+    """Row by row: what stands before each value, and the value; at the end of a row ``end``."""
+    row = [text for lead in before for text in (lead, b"")] + [end]
+    texts = row * len(columns[0])
+    for place, column in enumerate(columns):
+        texts[2 * place + 1 :: len(row)] = column
+    return texts
