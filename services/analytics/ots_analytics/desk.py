@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from flask import Response
 
+from ots_analytics.answers import Answers, version_in_use
 from ots_analytics.chain_memory import ChainMemory
 from ots_analytics.chains import Moment, underlyings_of
 from ots_analytics.priced_chains import PricedChain, price_chain, read_inputs
@@ -32,7 +33,7 @@ class Desk:
         self.sessions = sessions_of(settings.market_calendar)
         self._settings = settings
         self._database = database
-        self._cache = cache
+        self.answers = Answers(settings, database, cache)
         self._max_age_ns = settings.snapshot_quote_age_s * NS_PER_S
         self._memory = ChainMemory(settings.chain_memory_contracts)
 
@@ -65,12 +66,16 @@ class Desk:
     def answer(
         self, moment: Moment, made: Callable[[], Response], *, tags: Sequence[str] = (), explicit: bool
     ) -> Response:
-        """The answer that ``made`` makes."""
-        return made()
+        """The answer that ``made`` makes, shared with whoever asks the same; ``tags`` name the symbols in it.
+
+        ``explicit``: the request names its moment. After a close the moment is the same for everybody, named or not.
+        """
+        return self.answers.of(moment.at_ns, made, explicit=explicit or moment.closing, tags=tags)
 
     def _chain(self, underlying: str, moment: Moment) -> PricedChain:
-        # what comes in for a moment that was asked about before is seen within a second
-        key = (underlying, moment.at_ns, int(time.monotonic()))
+        # an answer is kept under the version of its data, and so is what it is made of; a chain that no answer is made
+        # of is that of its second
+        key = (underlying, moment.at_ns, version_in_use() or str(time.monotonic_ns() // NS_PER_S))
         return self._memory.get(key, lambda: self._price(underlying, moment))
 
     def _price(self, underlying: str, moment: Moment) -> PricedChain:

@@ -28,3 +28,6 @@ class AnalyticsSettings(ServiceSettings):
     chain_memory_contracts: int = Field(
         65_536, ge=1, description="Contracts of priced chains that a process keeps, about 0.7 KB each."
     )
+    answer_ttl_s: float = Field(
+        3600.0, gt=0, description="How long an answer about a moment that is over is kept; it is true for as long."
+    )
