@@ -1,0 +1,370 @@
+"""All underlyings at a glance."""
+
+from __future__ import annotations
+
+import time
+from datetime import date
+from typing import Any
+
+import numpy as np
+from flask import Response
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
+from pydantic import BaseModel, ConfigDict, Field
+
+from ots_analytics import market_glance
+from ots_analytics.adjusted_bars import AdjustedBars
+from ots_analytics.chain_queries import AsOfQuery
+from ots_analytics.chains import Moment
+from ots_analytics.desk import Desk
+from ots_analytics.market_glance import ImpliedNow, NearestExpiration, Price, PutsAndCalls, Quoted
+from ots_analytics.priced_chains import PricedChain
+from ots_analytics.realised_volatility import over_sessions, read_daily
+from ots_analytics.settings import AnalyticsSettings
+from ots_analytics.volatility import constant_maturity
+from ots_common.database import Database
+from ots_common.problems import Problem
+from ots_common.schemas import ProblemModel
+from ots_common.tables import table_response
+from ots_common.times import NS_PER_S, rfc3339
+from ots_market.adjustments import split_factors
+from ots_market.instruments import unknown_symbol
+from ots_market.prices import SCALE
+from ots_market.sessions import Sessions
+from ots_quant.density import flat_move
+
+_TAG = Tag(name="market", description="All underlyings at a glance")
+_SESSIONS = 20
+_MOST_SYMBOLS = 100
+_CLOSED = "the session is over"
+_UNITS = {
+    "price, previous_close, open, high, low, mean_20, expected_move": "dollars, adjusted for splits in force then",
+    "open, high, low, volume": "of the session's minute bars that had closed",
+    "previous_close": "of the last minute of the session before, else of its daily bar: `previous_close_kind`",
+    "change": "price less previous_close; change_pct in per cent of it",
+    "realised_20": "close to close over the last 20 daily bars that had closed, a decimal a year",
+    "implied_30d": "at the forward in 30 calendar days, a decimal a year",
+    "implied_origin": "snapshot: as stored at implied_at, at most `snapshot_quote_age_s` before; chain: priced now",
+    "expected_move": "one standard deviation of the price at the close of `expiration`, the nearest, by the volatility"
+    " at the money alone; _pct in per cent of the price; risk-neutral: what prices imply, no forecast",
+    "expected_move_today": "the same until the session's close: variance spread evenly over the hours that the exchange"
+    " is open until `expiration`",
+    "put_call_volume": "puts over calls, contracts traded in the session's minutes that had closed",
+    "put_call_open_interest": "puts over calls, open contracts as published by `open_interest_time`",
+    "breadth": "prices above (advancing), below (declining) and at the previous close; and above or not their mean of"
+    " the last 20 daily closes",
+}
+_COLUMNS = (
+    "symbol", "price", "price_time", "price_kind", "stale", "previous_close", "previous_close_kind", "change",
+    "change_pct", "open", "high", "low", "volume", "mean_20", "realised_20", "implied_30d", "implied_origin",
+    "implied_at", "expiration", "expected_move", "expected_move_pct", "expected_move_today",
+    "expected_move_today_pct", "put_volume", "call_volume", "put_call_volume", "put_open_interest",
+    "call_open_interest", "put_call_open_interest", "open_interest_time", "reasons",
+)  # fmt: skip
+_EXAMPLE: dict[str, Any] = {}
+
+
+class MarketRowModel(BaseModel):
+    """One underlying; what is null has its reason in ``reasons``, by the field's name."""
+
+    symbol: str
+    price: float | None
+    price_time: str | None
+    price_kind: str | None = Field(
+        description="`quote` (the middle of a two-sided one), `trade`, `bar` (a minute's close) or `daily_bar`"
+    )
+    stale: bool = Field(description="no price, or one older than SNAPSHOT_QUOTE_AGE_S at `as_of`")
+    previous_close: float | None
+    previous_close_kind: str | None = Field(description="`bar` or `daily_bar`")
+    change: float | None
+    change_pct: float | None
+    open: float | None
+    high: float | None
+    low: float | None
+    volume: int | None
+    mean_20: float | None
+    realised_20: float | None
+    implied_30d: float | None
+    implied_origin: str | None = Field(description="`snapshot` or `chain`")
+    implied_at: str | None
+    expiration: str | None
+    expected_move: float | None
+    expected_move_pct: float | None
+    expected_move_today: float | None
+    expected_move_today_pct: float | None
+    put_volume: int | None
+    call_volume: int | None
+    put_call_volume: float | None
+    put_open_interest: int | None
+    call_open_interest: int | None
+    put_call_open_interest: float | None
+    open_interest_time: str | None
+    reasons: dict[str, str]
+
+
+class BreadthModel(BaseModel):
+    """How many rose; of whom it is not known counts as unknown."""
+
+    advancing: int
+    declining: int
+    unchanged: int
+    change_unknown: int
+    above_mean_20: int
+    not_above_mean_20: int
+    mean_20_unknown: int
+
+
+class MarketQualityModel(BaseModel):
+    """What the answer rests on."""
+
+    stale: list[str] = Field(description="symbols whose price is stale")
+    left_out: int = Field(description=f"symbols beyond the {_MOST_SYMBOLS} that are answered for")
+    oldest_implied: str | None
+
+
+class MarketModel(BaseModel):
+    """All underlyings at a moment."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
+
+    as_of: str = Field(description="the moment that is answered for")
+    bars_until: str = Field(description="daily bars count that had closed by then: the time that was asked for")
+    newest_input: str | None = Field(description="time of the newest price")
+    session: str
+    source: str
+    quality: MarketQualityModel
+    units: dict[str, str]
+    breadth: BreadthModel
+    market: list[MarketRowModel]
+    next: str | None
+
+
+def blueprint(settings: AnalyticsSettings, database: Database, desk: Desk) -> APIBlueprint:
+    """The route of all underlyings."""
+    api = APIBlueprint("market", __name__, url_prefix="/api/v1/analytics", abp_tags=[_TAG])
+    max_age_ns = settings.snapshot_quote_age_s * NS_PER_S
+
+    @api.get(
+        "/market",
+        summary="All underlyings at a glance",
+        responses={200: MarketModel, 404: ProblemModel, 422: ProblemModel},
+    )
+    def market(query: AsOfQuery) -> Response:
+        moment = desk.moment(query.as_of)
+        # after a session's close its daily bar counts, once it is there
+        now = time.time_ns() // NS_PER_S * NS_PER_S
+        as_of = min(query.as_of, now) if query.as_of is not None else now
+        return desk.answer(moment, lambda: answer(moment, as_of), tags=("market",), explicit=query.as_of is not None)
+
+    def answer(moment: Moment, as_of: int) -> Response:
+        prices = market_glance.read_prices(database, desk.sessions, moment)
+        if not prices:
+            raise unknown_symbol(database, "any stock", None, source=settings.market_source)
+        volumes = market_glance.read_volumes(database, moment)
+        interest = market_glance.read_open_interest(database, moment)
+        implied = market_glance.read_implied(database, desk.sessions, moment, max_age_ns)
+        optioned = {*volumes, *interest, *implied}
+        # those with options first, should there be more than are answered for
+        chosen = sorted(prices, key=lambda one: one.instrument.raw_symbol not in optioned)[:_MOST_SYMBOLS]
+        chosen.sort(key=lambda one: one.instrument.raw_symbol)
+        rows = []
+        for quoted in chosen:
+            symbol = quoted.instrument.raw_symbol
+            now_implied = implied.get(symbol) or _priced_now(desk, symbol, moment)
+            daily = read_daily(database, quoted.instrument, desk.sessions, as_of, _SESSIONS + 1)
+            row = _Row(quoted, daily, moment, desk.sessions, max_age_ns)
+            rows.append(row.made(now_implied, volumes.get(symbol), interest.get(symbol)))
+        about = {
+            "as_of": rfc3339(moment.at_ns),
+            "bars_until": rfc3339(as_of),
+            "newest_input": max((row["price_time"] for row in rows if row["price_time"]), default=None),
+            "session": moment.session.isoformat(),
+            "source": settings.market_source,
+            "quality": {
+                "stale": [row["symbol"] for row in rows if row["stale"]],
+                "left_out": len(prices) - len(rows),
+                "oldest_implied": min((row["implied_at"] for row in rows if row["implied_at"]), default=None),
+            },
+            "units": _UNITS,
+            "breadth": _breadth(rows),
+        }
+        return table_response("market", rows, _COLUMNS, about, None)
+
+    return api
+
+
+def _priced_now(desk: Desk, symbol: str, moment: Moment) -> ImpliedNow | str:
+    """What the chain implies, priced for this answer; or why there is nothing."""
+    try:
+        chain = desk.chain(symbol, moment)
+    except Problem as problem:
+        if problem.status != 404:
+            raise
+        return problem.detail
+    if chain.surface is None or not chain.surface.years.size:
+        return chain.quality["no_spot"] or chain.rate.detail
+    value, why = constant_maturity(chain.surface, chain.rate)
+    return ImpliedNow(moment.at_ns, "chain", value, why, _nearest(chain))
+
+
+def _nearest(chain: PricedChain) -> NearestExpiration | None:
+    if chain.surface is None:
+        return None
+    years = float(chain.surface.years[0])
+    own = np.flatnonzero(np.abs(chain.years - years) < 1e-7)
+    forward = float(chain.surface.forward[0])
+    volatility = float(chain.surface.volatility(years, forward))
+    carry = float(chain.carry_rate[own[0]] - chain.dividend_yield[own[0]])
+    if not (np.isfinite(volatility) and np.isfinite(carry)):
+        return None
+    expiration: date = chain.expiration[own[0]].astype(object)
+    return NearestExpiration(expiration, years, volatility, carry)
+
+
+class _Row:
+    """A row in the making: values by column, and why those are None that are."""
+
+    def __init__(
+        self, quoted: Quoted, daily: AdjustedBars | None, moment: Moment, sessions: Sessions, max_age_ns: int
+    ) -> None:
+        self._quoted = quoted
+        self._daily = daily
+        self._moment = moment
+        self._sessions = sessions
+        self._max_age_ns = max_age_ns
+        self._values: dict[str, Any] = dict.fromkeys(_COLUMNS)
+        self._reasons: dict[str, str] = {}
+
+    def made(
+        self, implied: ImpliedNow | str, volume: PutsAndCalls | None, interest: PutsAndCalls | None
+    ) -> dict[str, Any]:
+        """The whole row."""
+        self._values["symbol"] = self._quoted.instrument.raw_symbol
+        price = self._price()
+        self._change(price)
+        self._session()
+        self._history()
+        self._implied(implied, price)
+        self._ratio("volume", volume, "no option trade of the session is stored")
+        self._ratio("open_interest", interest, "no open interest of the days before is stored")
+        if interest is not None and interest.newest_ns is not None:
+            self._values["open_interest_time"] = rfc3339(interest.newest_ns)
+        self._values["reasons"] = self._reasons
+        return self._values
+
+    def _unknown(self, reason: str, *names: str) -> None:
+        self._reasons |= dict.fromkeys(names, reason)
+
+    def _price(self) -> Price | None:
+        newest = self._quoted.newest
+        if newest is None and self._daily is not None:
+            close = round(float(self._daily.inputs()["close"][-1]) * SCALE)
+            newest = Price(close, int(self._daily.stored.known_at[-1]), "daily_bar")
+        self._values["stale"] = newest is None or newest.at_ns < self._moment.at_ns - self._max_age_ns
+        if newest is None:
+            self._unknown("nothing of it is stored that had happened by then", "price", "price_time", "price_kind")
+            return None
+        self._values |= {"price": newest.price / SCALE, "price_time": rfc3339(newest.at_ns), "price_kind": newest.kind}
+        return newest
+
+    def _change(self, price: Price | None) -> None:
+        before, kind = self._previous_close()
+        self._values |= {"previous_close": before, "previous_close_kind": kind}
+        if before is None:
+            why = "no bar of the session before is stored"
+            self._unknown(why, "previous_close", "previous_close_kind", "change", "change_pct")
+        elif price is None or price.at_ns <= self._moment.opens_ns:
+            self._unknown("no price of the session is stored", "change", "change_pct")
+        else:
+            change = price.price / SCALE - before
+            self._values |= {"change": round(change, 9), "change_pct": 100 * change / before}
+
+    def _previous_close(self) -> tuple[float | None, str | None]:
+        """In dollars of a share of the moment, with what it is of."""
+        quoted, daily = self._quoted, self._daily
+        splits = daily.splits if daily is not None else []
+        if quoted.before is not None:
+            factor = split_factors(splits, np.array([quoted.before.at_ns]) - 1, daily=False)[0]
+            return float(quoted.before.price / SCALE / factor), "bar"
+        index = market_glance.session_index(self._sessions, self._moment)
+        if daily is None or not index:
+            return None, None
+        start = self._sessions.dates[index - 1].astype("datetime64[ns]").astype(np.int64)
+        own = np.flatnonzero(daily.stored.starts == start)
+        return (float(daily.inputs()["close"][own[0]]), "daily_bar") if len(own) else (None, None)
+
+    def _session(self) -> None:
+        for name in ("open", "high", "low"):
+            value = getattr(self._quoted, name)
+            self._values[name] = None if value is None else value / SCALE
+        self._values["volume"] = self._quoted.volume
+        if self._quoted.volume is None:
+            self._unknown("no minute bar of the session is stored", "open", "high", "low", "volume")
+
+    def _history(self) -> None:
+        (realised,) = over_sessions(self._daily, self._sessions, [_SESSIONS])
+        self._values["realised_20"] = realised.values["close_to_close"]
+        if "close_to_close" in realised.reasons:
+            self._unknown(realised.reasons["close_to_close"], "realised_20")
+        if self._daily is not None and len(self._daily) >= _SESSIONS:
+            self._values["mean_20"] = float(self._daily.inputs()["close"][-_SESSIONS:].mean())
+        else:
+            had = len(self._daily) if self._daily is not None else 0
+            self._unknown(f"{_SESSIONS} daily bars are needed, {had} had closed", "mean_20")
+
+    def _implied(self, implied: ImpliedNow | str, price: Price | None) -> None:
+        names = ("implied_30d", "implied_origin", "implied_at")
+        moves = ("expiration", "expected_move", "expected_move_pct", "expected_move_today", "expected_move_today_pct")
+        if isinstance(implied, str):
+            self._unknown(implied, *names, *moves)
+            return
+        values = (implied.volatility_30d, implied.origin, rfc3339(implied.at_ns))
+        self._values |= dict(zip(names, values, strict=True))
+        if implied.volatility_30d is None:
+            self._unknown(implied.reason or "the options tell none", "implied_30d")
+        if implied.nearest is None:
+            self._unknown("no expiration tells its volatility", *moves)
+            return
+        self._values["expiration"] = implied.nearest.expiration.isoformat()
+        if price is None:
+            self._unknown("there is no price", *moves[1:])
+            return
+        self._moves(implied.nearest, price.price / SCALE)
+
+    def _moves(self, nearest: NearestExpiration, price: float) -> None:
+        whole = flat_move(price, nearest.years, nearest.carry, 0.0, nearest.volatility).standard_deviation
+        self._values |= {"expected_move": float(whole), "expected_move_pct": 100 * float(whole) / price}
+        share = market_glance.share_of_today(self._sessions, nearest.expiration, self._moment)
+        if share == 0:
+            self._unknown(_CLOSED, "expected_move_today", "expected_move_today_pct")
+            return
+        today = float(flat_move(price, share * nearest.years, 0.0, 0.0, nearest.volatility).standard_deviation)
+        self._values |= {"expected_move_today": today, "expected_move_today_pct": 100 * today / price}
+
+    def _ratio(self, of: str, found: PutsAndCalls | None, nothing: str) -> None:
+        puts, calls, ratio = f"put_{of}", f"call_{of}", f"put_call_{of}"
+        if found is None:
+            self._unknown(nothing, puts, calls, ratio, *(["open_interest_time"] if of == "open_interest" else []))
+            return
+        self._values |= {puts: found.puts, calls: found.calls}
+        for name, value in ((puts, found.puts), (calls, found.calls)):
+            if value is None:
+                self._unknown(nothing, name)
+        if found.puts is None or not found.calls:
+            self._unknown("no calls" if found.calls == 0 else nothing, ratio)
+        else:
+            self._values[ratio] = found.puts / found.calls
+
+
+def _breadth(rows: list[dict[str, Any]]) -> dict[str, int]:
+    changes = [row["change"] for row in rows if row["change"] is not None]
+    above = [row["price"] > row["mean_20"] for row in rows if row["price"] is not None and row["mean_20"] is not None]
+    return {
+        "advancing": sum(change > 0 for change in changes),
+        "declining": sum(change < 0 for change in changes),
+        "unchanged": sum(change == 0 for change in changes),
+        "change_unknown": len(rows) - len(changes),
+        "above_mean_20": sum(above),
+        "not_above_mean_20": len(above) - sum(above),
+        "mean_20_unknown": len(rows) - len(above),
+    }
