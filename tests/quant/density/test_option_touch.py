@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import cache
 
 import numpy as np
@@ -15,6 +16,7 @@ from ots_quant.density import Assumption, option_bracket, option_touch, spot_at_
 from ots_quant.density.moving_barrier import Barrier, graded_steps, pass_either, pass_one
 
 DAY = 1 / 365
+module = sys.modules["ots_quant.density.option_touch"]  # the package has a function of that name
 CONTRACTS = [
     # right, strike, years, rate, yield, volatility, target over price, horizon
     (1, 100.0, 1 * DAY, 0.03, 0.0, 0.40, 1.10, 0.8 * DAY),
@@ -130,6 +132,40 @@ def test_early_exercise_has_its_own_levels():
     deep = option_touch(-1.0, 100.0, 130.0, 0.1, 0.05, 0.0, 0.3, 31.0, 0.01, price=american.price)
     assert deep.level_now == pytest.approx(99.0, abs=1e-6)
     assert deep.probability == pytest.approx(touch(100.0, 99.0, 0.01, 0.05, 0.0, 0.3).probability, abs=1e-6)
+
+
+def chain_like(count, seed):
+    """Contracts of eight expirations whose early exercise is worth something, horizons up to the whole life."""
+    random = np.random.default_rng(seed)
+    years = random.choice(np.array([0.3, 1, 2, 5, 16, 30, 120, 400]) * DAY, count)
+    sigma = random.choice([0.15, 0.4, 0.9], count)
+    horizon = years * random.choice([0.01, 0.1, 0.5, 0.9, 1.0], count)
+    strike = 100.0 * np.exp(random.uniform(-2.0, 2.0, count) * sigma * np.sqrt(years))
+    return (random.choice([1.0, -1.0], count), 100.0, strike, years, 0.06, 0.05, sigma), horizon
+
+
+def test_levels_between_the_points_and_by_secants_are_those_of_the_bracket(monkeypatch):
+    """The level at a few points in time, and by secants, against a bracketed root at every step's end and middle."""
+    arguments, horizon = chain_like(18, seed=5)
+    target = np.tile([0.8, 1.05, 1.5], 6) * american.price(*arguments) + 0.01
+    quick = option_touch(*arguments, target, horizon, price=american.price)
+    monkeypatch.setattr(module, "_DEGREES", ())
+    monkeypatch.setattr(module, "_MOST_SECANTS", 0)
+    slow = option_touch(*arguments, target, horizon, price=american.price)
+    assert np.isfinite(slow.probability).all()
+    for found, expected in zip(quick[:3], slow[:3], strict=True):
+        assert found == pytest.approx(expected, abs=1e-6)
+    for found, expected in zip(quick[3:5], slow[3:5], strict=True):
+        assert found == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_contract_is_answered_the_same_alone_and_among_many():
+    arguments, horizon = chain_like(1100, seed=6)
+    target = 1.1 * european.price(*arguments) + 0.01
+    many = option_touch(*arguments, target, horizon)
+    for i in (0, 511, 512, 1099):
+        one = option_touch(*(np.broadcast_to(x, (1100,))[i] for x in arguments), target[i], horizon[i])
+        assert one.probability == pytest.approx(many.probability[i], abs=1e-12)
 
 
 def test_level_is_where_the_option_is_worth_it():
