@@ -21,6 +21,7 @@ BEGIN
     ELSE
         PERFORM drop_chunks(p_table::regclass, older_than => p_ends, newer_than => p_starts);
     END IF;
+    PERFORM note_stored(p_table, ARRAY(SELECT day FROM generate_series(p_starts, p_ends - interval '1 microsecond', interval '1 day') day));
 END
 $$;
 
@@ -141,6 +142,42 @@ $$;
 
 COMMENT ON FUNCTION make_time_table(p_table text, p_time_column text, p_chunk interval, p_segment_by text, p_order_by text, p_compress_after interval, p_retain interval) IS 'Turn the empty plain table just made into a time table in this server''s flavour';
 
+CREATE FUNCTION note_revised_instruments() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    IF EXISTS (SELECT FROM revised WHERE TG_OP = 'UPDATE' OR expiration IS NULL) THEN
+        INSERT INTO instrument_revisions DEFAULT VALUES;
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION note_snapshot() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+BEGIN
+    PERFORM note_stored('volatility_snapshots', ARRAY[NEW.ts]);
+    RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION note_stored(p_table text, p_quarters timestamp with time zone[]) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+    INSERT INTO stored_changes AS c (minutes, starts, table_name, changed_us)
+    SELECT minutes, starts, p_table, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint FROM (
+        SELECT 1440 AS minutes, date_trunc('day', q) AS starts FROM unnest(p_quarters) q
+        UNION
+        SELECT 15, CASE WHEN days > 4 THEN date_trunc('day', q) ELSE date_bin(interval '15 minutes', q, timestamptz '1970-01-01 00:00:00+00') END
+        FROM unnest(p_quarters) q, (SELECT count(DISTINCT date_trunc('day', d)) AS days FROM unnest(p_quarters) d) counted
+    ) touched ORDER BY minutes, starts
+    ON CONFLICT (minutes, starts, table_name) DO UPDATE SET changed_us = greatest(c.changed_us + 1, excluded.changed_us)
+$$;
+
 CREATE FUNCTION open_chunks(p_table text, p_moments timestamp with time zone[], p_keep boolean DEFAULT false) RETURNS integer
     LANGUAGE plpgsql
     SET "TimeZone" TO 'UTC'
@@ -187,6 +224,7 @@ CREATE FUNCTION open_volatility_chunks(p_moment timestamp with time zone) RETURN
 BEGIN
     PERFORM open_chunks('volatility_snapshots', ARRAY[p_moment]);
     PERFORM open_chunks('volatility_expirations', ARRAY[p_moment]);
+    PERFORM open_chunks('volatility_contracts', ARRAY[p_moment]);
 END
 $$;
 
@@ -588,6 +626,22 @@ ALTER TABLE gaps ALTER COLUMN gap_id ADD GENERATED ALWAYS AS IDENTITY (
     CACHE 1
 );
 
+CREATE TABLE instrument_revisions (
+    revision_id bigint NOT NULL,
+    revised_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+COMMENT ON TABLE instrument_revisions IS 'Statements that changed instruments, or added one that is no option';
+
+ALTER TABLE instrument_revisions ALTER COLUMN revision_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME instrument_revisions_revision_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE instruments (
     instrument_id integer NOT NULL,
     dataset text NOT NULL,
@@ -779,6 +833,19 @@ PARTITION BY RANGE (ts);
 
 COMMENT ON COLUMN statistics.stat_type IS 'Databento''s StatType; 9 is open interest, which every publisher repeats: take one';
 
+CREATE TABLE stored_changes (
+    minutes smallint NOT NULL,
+    starts timestamp with time zone NOT NULL,
+    table_name text NOT NULL,
+    changed_us bigint NOT NULL,
+    CONSTRAINT stored_changes_minutes_check CHECK ((minutes = ANY (ARRAY[15, 1440])))
+)
+WITH (fillfactor='50');
+
+COMMENT ON TABLE stored_changes IS 'When records of a stretch of event time were last stored, replaced or dropped, by table; whole days, and quarters of an hour';
+
+COMMENT ON COLUMN stored_changes.changed_us IS 'Microseconds since 1970, but always more than before: no two states of a table have the same sum';
+
 CREATE TABLE time_tables (
     table_name text NOT NULL,
     time_column text NOT NULL,
@@ -833,6 +900,34 @@ CREATE TABLE vendor_schemas (
 );
 
 COMMENT ON TABLE vendor_schemas IS 'What the vendor says each dataset has (metadata.list_schemas), so that it need not be asked every time';
+
+CREATE TABLE volatility_contracts (
+    underlying text NOT NULL,
+    ts timestamp with time zone NOT NULL,
+    expiration date NOT NULL,
+    instrument_ids integer[] NOT NULL,
+    mid real[] NOT NULL,
+    implied_volatility real[] NOT NULL,
+    delta real[] NOT NULL,
+    gamma real[] NOT NULL,
+    theta real[] NOT NULL,
+    vega real[] NOT NULL,
+    reason text[] NOT NULL,
+    CONSTRAINT volatility_contracts_check CHECK (((cardinality(instrument_ids) > 0) AND (cardinality(instrument_ids) = ALL (ARRAY[cardinality(mid), cardinality(implied_volatility), cardinality(delta), cardinality(gamma), cardinality(theta), cardinality(vega), cardinality(reason)]))))
+)
+PARTITION BY RANGE (ts);
+
+COMMENT ON TABLE volatility_contracts IS 'The contracts of a snapshot that were quoted in the session by then, an array element each; by expiration';
+
+COMMENT ON COLUMN volatility_contracts.mid IS 'Dollars a share, of a fresh two-sided quote that is not crossed';
+
+COMMENT ON COLUMN volatility_contracts.implied_volatility IS 'Of the mid, American exercise, a decimal a year; NULL where reason says why';
+
+COMMENT ON COLUMN volatility_contracts.theta IS 'Dollars a share per calendar day that passes';
+
+COMMENT ON COLUMN volatility_contracts.vega IS 'Dollars a share per percentage point of volatility';
+
+COMMENT ON COLUMN volatility_contracts.reason IS 'Why there is no implied volatility; NULL where there is one';
 
 CREATE TABLE volatility_expirations (
     underlying text NOT NULL,
@@ -979,6 +1074,9 @@ ALTER TABLE ONLY definitions
 ALTER TABLE ONLY gaps
     ADD CONSTRAINT gaps_pkey PRIMARY KEY (gap_id);
 
+ALTER TABLE ONLY instrument_revisions
+    ADD CONSTRAINT instrument_revisions_pkey PRIMARY KEY (revision_id);
+
 ALTER TABLE ONLY instruments
     ADD CONSTRAINT instruments_dataset_raw_symbol_key UNIQUE (dataset, raw_symbol);
 
@@ -1009,6 +1107,9 @@ ALTER TABLE ONLY runs
 ALTER TABLE ONLY statistics
     ADD CONSTRAINT statistics_pkey PRIMARY KEY (instrument_id, ts, digest, ord);
 
+ALTER TABLE ONLY stored_changes
+    ADD CONSTRAINT stored_changes_pkey PRIMARY KEY (minutes, starts, table_name);
+
 ALTER TABLE ONLY time_tables
     ADD CONSTRAINT time_tables_pkey PRIMARY KEY (table_name);
 
@@ -1020,6 +1121,9 @@ ALTER TABLE ONLY vendor_ids
 
 ALTER TABLE ONLY vendor_schemas
     ADD CONSTRAINT vendor_schemas_pkey PRIMARY KEY (dataset);
+
+ALTER TABLE ONLY volatility_contracts
+    ADD CONSTRAINT volatility_contracts_pkey PRIMARY KEY (underlying, ts, expiration);
 
 ALTER TABLE ONLY volatility_expirations
     ADD CONSTRAINT volatility_expirations_pkey PRIMARY KEY (underlying, ts, expiration);
@@ -1050,6 +1154,12 @@ CREATE INDEX runs_files ON runs USING btree (spool_file);
 CREATE INDEX runs_newest ON runs USING btree (created_at DESC, run_id DESC);
 
 CREATE INDEX runs_waiting ON runs USING btree (created_at, run_id) WHERE (status = ANY (ARRAY['queued'::text, 'running'::text]));
+
+CREATE TRIGGER added AFTER INSERT ON instruments REFERENCING NEW TABLE AS revised FOR EACH STATEMENT EXECUTE FUNCTION note_revised_instruments();
+
+CREATE TRIGGER noted AFTER INSERT OR UPDATE ON volatility_snapshots FOR EACH ROW EXECUTE FUNCTION note_snapshot();
+
+CREATE TRIGGER revised AFTER UPDATE ON instruments REFERENCING NEW TABLE AS revised FOR EACH STATEMENT EXECUTE FUNCTION note_revised_instruments();
 
 ALTER TABLE ONLY backfill_parts
     ADD CONSTRAINT backfill_parts_backfill_id_fkey FOREIGN KEY (backfill_id) REFERENCES backfills(backfill_id) ON DELETE CASCADE;

@@ -49,6 +49,7 @@ def made_up(half_spread: float = 0.01) -> Chain:
         np.where(value > half_spread + 0.01, value - half_spread, np.nan),  # nobody bids for what is worth nothing
         value + half_spread,
         np.full(days.size, CLOSE - 1, np.int64),
+        np.arange(days.size),
     )
 
 
@@ -86,7 +87,7 @@ def test_thirty_days_beyond_the_expirations_have_none():
 
 
 def taken(chain: Chain, which) -> Chain:
-    arrays = ("expiration", "right", "strike", "years", "bid", "ask", "quoted_at")
+    arrays = ("expiration", "right", "strike", "years", "bid", "ask", "quoted_at", "instrument_id")
     return replace(chain, **{name: getattr(chain, name)[which] for name in arrays})
 
 

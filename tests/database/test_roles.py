@@ -107,6 +107,7 @@ def test_nobody_logs_in_as_the_audit_logs_owner(postgres):
         "DELETE FROM bars_1m",
         "UPDATE rate_points SET rate = 0.1",
         "UPDATE volatility_expirations SET rate = 0.1",
+        "UPDATE volatility_contracts SET mid = delta",
         "DELETE FROM volatility_snapshots",
         "TRUNCATE volatility_expirations",
         "DROP TABLE volatility_snapshots",
@@ -129,6 +130,7 @@ def test_the_role_of_snapshots_writes_those_and_nothing_else(market, statement):
         "SELECT open_volatility_chunks(timestamptz '2031-01-01')",
         "INSERT INTO volatility_snapshots SELECT * FROM volatility_snapshots",
         "DELETE FROM volatility_expirations",
+        "DELETE FROM volatility_contracts",
     ],
 )
 def test_the_reader_reads_snapshots_only(market, statement):

@@ -26,7 +26,7 @@ _YEAR_NS = 365 * DAY_NS
 # Contracts with another deliverable (a root such as GOOG1) are no part of the chain. Of a contract the newest quote of
 # the session counts: what was listed, or quoted, later is not there yet.
 _CHAIN = """
-    SELECT i.expiration, i.strike, i."right", q.bid, q.ask,
+    SELECT i.instrument_id, i.expiration, i.strike, i."right", q.bid, q.ask,
            (extract(epoch FROM q.ts) * 1000000)::bigint * 1000 + q.ts_ns
     FROM instruments i CROSS JOIN LATERAL (
         SELECT bid, ask, ts, ts_ns FROM quotes
@@ -86,8 +86,8 @@ class Chain:
     """Contracts quoted in the session by ``at_ns``, with their last quotes; arrays of shape (contracts,).
 
     ``expiration``: datetime64[D]; ``strike``, ``bid``, ``ask``: dollars, NaN for a missing side; ``right``: +1 call, -1
-    put; ``quoted_at``: int64 ns; ``years``: to the close of the expiration's session, of 365 days, not positive once it
-    has expired.
+    put; ``quoted_at``: int64 ns; ``instrument_id``: int64; ``years``: to the close of the expiration's session, of 365
+    days, not positive once it has expired.
     """
 
     underlying: str
@@ -100,6 +100,7 @@ class Chain:
     bid: NDArray[np.float64]
     ask: NDArray[np.float64]
     quoted_at: NDArray[np.int64]
+    instrument_id: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.strike)
@@ -112,7 +113,8 @@ class Chain:
     def digest(self) -> bytes:
         """Of everything in it: the same for the same inputs."""
         found = hashlib.blake2b(repr((self.underlying, self.moment, self.spot)).encode(), digest_size=16)
-        for array in (self.expiration, self.right, self.strike, self.years, self.bid, self.ask, self.quoted_at):
+        quotes = (self.bid, self.ask, self.quoted_at)
+        for array in (self.instrument_id, self.expiration, self.right, self.strike, self.years, *quotes):
             found.update(np.ascontiguousarray(array).tobytes())
         return found.digest()
 
@@ -137,7 +139,7 @@ def read_chain(database: Database, sessions: Sessions, underlying: str, moment: 
             "at": to_datetime(moment.at_ns),
         },
     )
-    expiration, strike, right, bid, ask, quoted_at = zip(*rows, strict=True) if rows else ((),) * 6
+    ids, expiration, strike, right, bid, ask, quoted_at = zip(*rows, strict=True) if rows else ((),) * 7
     dates = np.array(expiration, "datetime64[D]")
     return Chain(
         underlying,
@@ -150,6 +152,7 @@ def read_chain(database: Database, sessions: Sessions, underlying: str, moment: 
         np.array(bid, np.float64) / SCALE,
         np.array(ask, np.float64) / SCALE,
         np.array(quoted_at, np.int64),
+        np.array(ids, np.int64),
     )
 
 

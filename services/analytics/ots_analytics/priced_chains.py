@@ -214,9 +214,8 @@ def price_chain(underlying: str, moment: Moment, inputs: ChainInputs, max_age_ns
 def _own_rate(underlying: str, moment: Moment, inputs: ChainInputs, bid: Floats, ask: Floats) -> Rate:
     """What this chain implies alone."""
     c = inputs.contracts
-    chain = Chain(
-        underlying, moment, inputs.spot, c.expiration, c.right, c.strike, c.years, bid, ask, c.quoted_at
-    )  # fmt: skip
+    terms = (c.expiration, c.right, c.strike, c.years)
+    chain = Chain(underlying, moment, inputs.spot, *terms, bid, ask, c.quoted_at, c.instrument_id)
     return rate_of(RateAnswer(None, inputs.no_curve), [chain])
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import astuple, fields
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 import numpy as np
 from psycopg2.extras import Json, execute_values
 
 from ots_analytics.chains import Moment
-from ots_analytics.volatility import METHOD, Expiration, Snapshot
+from ots_analytics.volatility import METHOD, Expiration, ExpirationContracts, Snapshot
 from ots_common.database import Connection, Database
 from ots_common.times import to_datetime
 from ots_market.sessions import Sessions
@@ -32,6 +32,11 @@ _PUT = """
 """
 _EXPIRATION_FIELDS = tuple(field.name for field in fields(Expiration))
 _PUT_EXPIRATIONS = f"INSERT INTO volatility_expirations (underlying, ts, {', '.join(_EXPIRATION_FIELDS)}) VALUES %s"
+# by expiration, an array a figure
+_ARRAYS = ("mid", "implied_volatility", "delta", "gamma", "theta", "vega")
+_CONTRACT_COLUMNS = f"underlying, ts, expiration, instrument_ids, {', '.join(_ARRAYS)}, reason"
+_PUT_CONTRACTS = f"INSERT INTO volatility_contracts ({_CONTRACT_COLUMNS}) VALUES %s"
+_CONTRACTS_TEMPLATE = f"(%s, %s, %s, %s::integer[], {', '.join('%s::real[]' for _ in _ARRAYS)}, %s::text[])"
 _SNAPSHOT_COLUMNS = """
     ts, session_date, closing, spot, spot_at_ns, spot_kind, rate_kind, rate_detail, volatility_30d,
     volatility_30d_reason, contracts_used, contracts_refused, newest_at_ns, method, computed_at
@@ -59,12 +64,23 @@ def put_snapshot(connection: Connection, snapshot: Snapshot) -> bool:
         rows = [(*key, *_adapted(one)) for one in snapshot.expirations]
         if rows:
             execute_values(cursor, _PUT_EXPIRATIONS, rows)
+        cursor.execute("DELETE FROM volatility_contracts WHERE underlying = %s AND ts = %s", key)
+        arrays = [(*key, *_as_arrays(one)) for one in snapshot.contracts]
+        if arrays:
+            execute_values(cursor, _PUT_CONTRACTS, arrays, template=_CONTRACTS_TEMPLATE)
     return True
 
 
 def _adapted(one: Expiration) -> list[Any]:
     values = (getattr(one, name) for name in _EXPIRATION_FIELDS)
     return [Json(value) if isinstance(value, dict) else value for value in values]
+
+
+def _as_arrays(one: ExpirationContracts) -> list[Any]:
+    # a number too small for float4 is 0: PostgreSQL would refuse it
+    figures = (getattr(one, name).astype(np.float32).tolist() for name in _ARRAYS)
+    numbers = ([None if value != value else value for value in values] for values in figures)
+    return [one.expiration, one.instrument_id.tolist(), *numbers, [reason or None for reason in one.reason.tolist()]]
 
 
 def versions_at(database: Database, moment: Moment) -> dict[str, bytes]:
@@ -147,3 +163,44 @@ def read_history(
     for row in rows:
         by_time[row["ts"]].append(row)
     return [{**row, "expirations": by_time[row["ts"]]} for row in found]
+
+
+_CONTRACT_HISTORY = f"""
+    SELECT (extract(epoch FROM s.ts) * 1000000)::bigint * 1000 AS at_ns, s.session_date, s.closing, s.spot,
+           s.newest_at_ns, s.method, p IS NOT NULL AS quoted, c.reason[p] AS reason,
+           {", ".join(f"c.{name}[p] AS {name}" for name in _ARRAYS)}
+    FROM volatility_snapshots s
+    LEFT JOIN volatility_contracts c ON c.underlying = s.underlying AND c.ts = s.ts AND c.expiration = %(expiration)s
+        AND c.ts > %(since)s AND c.ts <= %(at)s
+    CROSS JOIN LATERAL array_position(c.instrument_ids, %(instrument_id)s) p
+    WHERE s.underlying = %(underlying)s AND s.ts > %(since)s AND s.ts <= %(at)s AND s.session_date <= %(expiration)s
+      AND (s.closing OR %(all)s)
+    ORDER BY s.ts
+"""
+
+
+def read_contract_history(
+    database: Database,
+    underlying: str,
+    instrument_id: int,
+    expiration: date,
+    *,
+    since_ns: int,
+    as_of_ns: int,
+    closing_only: bool,
+) -> list[dict[str, Any]]:
+    """One contract in the snapshots of (since, as_of], oldest first, to the session of its expiration.
+
+    ``quoted`` False: it is not among a snapshot's contracts, and its figures are None.
+    """
+    return database.dicts(
+        _CONTRACT_HISTORY,
+        {
+            "underlying": underlying,
+            "instrument_id": instrument_id,
+            "expiration": expiration,
+            "since": to_datetime(since_ns),
+            "at": to_datetime(as_of_ns),
+            "all": not closing_only,
+        },
+    )

@@ -1,4 +1,4 @@
-"""The implied volatility of a chain at a moment: per expiration, and at a constant 30 days."""
+"""The implied volatility of a chain at a moment: per contract, per expiration, and at a constant 30 days."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from numpy.typing import NDArray
 
 from ots_analytics.chain_rates import Rate
 from ots_analytics.chains import Chain
+from ots_analytics.contract_terms import STATED
+from ots_analytics.priced_chains import ChainInputs, PricedChain, price_chain
+from ots_analytics.stored_contracts import Contracts
 from ots_market.prices import SCALE
-from ots_quant import american
-from ots_quant.european import NoVolatility
-from ots_quant.parity import Forwards, Reason, implied_forwards
+from ots_market.symbols import option_symbols
+from ots_quant.parity import Forwards, Reason
 from ots_quant.surface.build import Shape, fit_surface
 from ots_quant.surface.model import Surface
 from ots_quant.surface.quotes import LeftOut
 
-METHOD = "american parity svi 1"
+METHOD = "american parity svi 2"
 """Changes with every change of this computation, so that what was stored is computed anew."""
 CONSTANT_YEARS = 30 / 365
 WHY_NO_FORWARD = {
@@ -29,10 +31,6 @@ WHY_NO_FORWARD = {
     Reason.NO_PAIRS: "no strike has a two-sided call and put",
     Reason.NO_RATE: "no rate",
     Reason.PAIRS_DISAGREE: "no forward agrees with half of the pairs",
-}
-_BOUNDS = {
-    NoVolatility.BELOW_INTRINSIC: "below_intrinsic",
-    NoVolatility.ABOVE_BOUND: "above_bound",
 }
 
 
@@ -59,6 +57,25 @@ class Expiration:
 
 
 @dataclass(frozen=True)
+class ExpirationContracts:
+    """The living contracts of an expiration that were quoted in the session: arrays of shape (contracts,).
+
+    ``mid``, ``implied_volatility``, ``delta``, ``gamma``, ``theta`` (a calendar day), ``vega`` (a percentage point): as
+    the chain at that moment answers, NaN where there is none; ``reason``: why, empty where there is a volatility.
+    """
+
+    expiration: date
+    instrument_id: NDArray[np.int64]
+    mid: NDArray[np.float64]
+    implied_volatility: NDArray[np.float64]
+    delta: NDArray[np.float64]
+    gamma: NDArray[np.float64]
+    theta: NDArray[np.float64]
+    vega: NDArray[np.float64]
+    reason: NDArray[np.str_]
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """The implied volatility of an underlying at a moment."""
 
@@ -69,6 +86,7 @@ class Snapshot:
     contracts_used: int
     contracts_refused: dict[str, int]
     expirations: tuple[Expiration, ...]
+    contracts: tuple[ExpirationContracts, ...]
     data_version: bytes
 
 
@@ -80,67 +98,116 @@ def data_version(chain: Chain, rate_inputs: bytes, max_age_ns: int) -> bytes:
 
 def take_snapshot(chain: Chain, rate: Rate, max_age_ns: int, version: bytes) -> Snapshot:
     """The snapshot of a chain that is not empty; a quote older than ``max_age_ns`` has no part in it."""
-    fresh = chain.quoted_at >= chain.moment.at_ns - max_age_ns
-    alive = chain.years > 0
-    if chain.spot is None:
-        refused = np.where(~alive, "expired", np.where(fresh, "no_spot", "stale"))
-        reason = f"no price of {chain.underlying} in the {max_age_ns // 10**9} s before"
-        return Snapshot(chain, rate, None, reason, 0, _counts(refused), (), version)
-    spot = chain.spot.price / SCALE
-    # a quote that does not count is one without sides
-    bid, ask = np.where(fresh, chain.bid, np.nan), np.where(fresh, chain.ask, np.nan)
-    rates = rate.of(chain.years)
-    forwards = implied_forwards(chain.right, chain.strike, chain.years, bid, ask, spot, rate=rates)
-    carry = forwards.carry_of(chain.years)
-    surface = fit_surface(chain.right, chain.strike, chain.years, bid, ask, spot, carry.forward, carry.rate)
-    refused = _refusals(chain, surface, fresh, (bid + ask) / 2, carry.rate, carry.dividend_yield)
+    priced = price_quotes(chain, rate, max_age_ns)
+    expired = {"expired": len(chain) - len(priced)} if len(priced) < len(chain) else {}
+    contracts = _contracts(priced)
+    if priced.forwards is None:
+        fresh = priced.quoted_at >= chain.moment.at_ns - max_age_ns
+        refused = np.where(fresh, "no_spot", "stale")
+        return Snapshot(
+            chain, rate, None, priced.quality["no_spot"], 0, _counts(refused, expired), (), contracts, version
+        )
+    surface = priced.surface or _no_surface(priced)
+    refused = _refusals(priced, surface)
     volatilities = _volatilities(surface)
     expirations = tuple(
-        _expiration(chain, rate, forwards, surface, volatilities, refused, day)
-        for day in np.unique(chain.expiration[alive])
+        _expiration(priced, priced.forwards, surface, volatilities, refused, day)
+        for day in np.unique(priced.expiration)
     )
     constant, why = constant_maturity(surface, rate)
-    return Snapshot(chain, rate, constant, why, int((refused == "").sum()), _counts(refused), expirations, version)
+    return Snapshot(
+        chain,
+        rate,
+        constant,
+        why,
+        int((refused == "").sum()),
+        _counts(refused, expired),
+        expirations,
+        contracts,
+        version,
+    )
 
 
-def _refusals(
-    chain: Chain,
-    surface: Surface,
-    fresh: NDArray[np.bool_],
-    mid: NDArray[np.float64],
-    rate: NDArray[np.float64],
-    dividend_yield: NDArray[np.float64],
-) -> NDArray[np.str_]:
+def price_quotes(chain: Chain, rate: Rate, max_age_ns: int) -> PricedChain:
+    """The contracts of ``chain`` that have not expired, priced as the chain's own route prices them."""
+    alive = chain.years > 0
+    n = int(alive.sum())
+    unknown, never, uncounted = np.full(n, np.nan), np.zeros(n, np.int64), np.full(n, -1)
+    expiration, right, strike = chain.expiration[alive], chain.right[alive], chain.strike[alive]
+    contracts = Contracts(
+        instrument_id=chain.instrument_id[alive],
+        symbol=option_symbols(chain.underlying, expiration, right, np.rint(strike * SCALE).astype(np.int64)),
+        expiration=expiration,
+        right=right,
+        strike=strike,
+        years=chain.years[alive],
+        bid=chain.bid[alive],
+        ask=chain.ask[alive],
+        bid_size=uncounted,
+        ask_size=uncounted,
+        quoted_at=chain.quoted_at[alive],
+        last=unknown,
+        last_at=never,
+        volume=never,
+        open_interest=uncounted,
+        open_interest_date=np.full(n, "NaT", "datetime64[D]"),
+        other_deliverables=0,
+    )
+    inputs = ChainInputs(contracts, chain.spot, rate, None, 0)
+    return price_chain(chain.underlying, chain.moment, inputs, max_age_ns)
+
+
+def _contracts(priced: PricedChain) -> tuple[ExpirationContracts, ...]:
+    stated = {name: getattr(priced.greeks, name) * STATED[name] for name in ("delta", "gamma", "theta", "vega")}
+    fresh = priced.reason != "stale"
+    columns = {
+        "instrument_id": priced.instrument_id,
+        "mid": np.where(fresh, priced.mid, np.nan),
+        "implied_volatility": priced.implied_volatility,
+        **stated,
+        "reason": priced.reason,
+    }
+    found = []
+    for day in np.unique(priced.expiration):
+        own = priced.expiration == day
+        found.append(ExpirationContracts(day.astype(object), **{name: values[own] for name, values in columns.items()}))
+    return tuple(found)
+
+
+def _no_surface(priced: PricedChain) -> Surface:
+    """Of a chain without a rate: nothing is fitted, and each contract has its code."""
+    unknown = np.full(len(priced), np.nan)
+    spot = priced.spot.price / SCALE if priced.spot else math.nan
+    terms = (priced.right, priced.strike, priced.years)
+    return fit_surface(*terms, unknown, unknown, spot, unknown, unknown)
+
+
+def _refusals(priced: PricedChain, surface: Surface) -> NDArray[np.str_]:
     """Why each contract is not in the fit, empty where it is. Of those in the money it is told who breaks a bound."""
     codes = surface.left_out
     names = np.array([code.name.lower() for code in LeftOut])
     names[LeftOut.USED] = ""
     found = names[codes].astype("U20")
-    asked = (codes == LeftOut.IN_THE_MONEY) | (codes == LeftOut.NO_VOLATILITY)
-    spot = chain.spot.price / SCALE if chain.spot else math.nan
-    contract = (array[asked] for array in (chain.strike, chain.years, rate, dividend_yield))
-    why = american.why_no_volatility(mid[asked], chain.right[asked], spot, *contract)
-    bounds = np.full(len(chain), "", "U20")
-    bounds[asked] = [_BOUNDS.get(NoVolatility(int(code)), "") for code in why]
-    found = np.where(bounds != "", bounds, found)
-    return np.where(chain.years <= 0, "expired", np.where(fresh, found, "stale"))
+    in_doubt = (codes == LeftOut.IN_THE_MONEY) | (codes == LeftOut.NO_VOLATILITY)
+    bounds = in_doubt & np.isin(priced.reason, ("below_intrinsic", "above_bound"))
+    return np.where(priced.reason == "stale", "stale", np.where(bounds, priced.reason, found))
 
 
-def _counts(refused: NDArray[np.str_]) -> dict[str, int]:
-    return dict(sorted(Counter(reason for reason in refused.tolist() if reason).items()))
+def _counts(refused: NDArray[np.str_], more: dict[str, int] | None = None) -> dict[str, int]:
+    return dict(sorted((Counter(reason for reason in refused.tolist() if reason) + Counter(more or {})).items()))
 
 
 def _expiration(
-    chain: Chain,
-    rate: Rate,
+    priced: PricedChain,
     forwards: Forwards,
     surface: Surface,
     volatilities: NDArray[np.float64],
     refused: NDArray[np.str_],
     day: np.datetime64,
 ) -> Expiration:
-    own = chain.expiration == day
-    years = float(chain.years[own][0])
+    rate = priced.rate
+    own = priced.expiration == day
+    years = float(priced.years[own][0])
     row = int(forwards.rows_of(np.array([years]))[0])
     fitted = np.flatnonzero(np.abs(surface.years - years) < 1e-7)
     at_the_money, call, put = (_known(value) for value in volatilities[fitted[0]]) if fitted.size else (None,) * 3

@@ -150,6 +150,7 @@ def _grant_reading(dsn: str) -> None:
             for statement in (
                 "GRANT INSERT, UPDATE ON volatility_snapshots TO {}",
                 "GRANT INSERT, DELETE ON volatility_expirations TO {}",
+                "GRANT INSERT, DELETE ON volatility_contracts TO {}",
                 "GRANT EXECUTE ON FUNCTION open_volatility_chunks TO {}",
             ):
                 cursor.execute(sql.SQL(statement).format(snapshots))
