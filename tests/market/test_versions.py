@@ -32,6 +32,11 @@ OPTION = "VERS  240315C00100000"
 def ingestion(market, redis_server, tmp_path_factory):
     service = Ingestion(settings_for(market, redis_server, tmp_path_factory.mktemp("spool")))
     with service.working():
+        # instruments that are known: a stock that comes in for the first time changes every version
+        long_ago = [trade(T0 - 50 * DAY, 1, instrument=n) for n in (1, 9)]
+        service.imported(
+            dbn_file(Schema.TRADES, long_ago, symbols={"VERS": 1, "LATE": 9}, day=date(2024, 1, 1), days=60)
+        )
         yield service
 
 
@@ -86,6 +91,15 @@ def test_an_import_changes_what_lies_at_or_after_its_records_and_nothing_else(in
     assert watched.changed() == set()
     ingestion.imported(dbn_file(Schema.TRADES, [trade(T0 - DAY, 99)], symbols={"VERS": 1}, day=date(2024, 3, 3)))
     assert watched.changed() == {"before", "at", "after", "the day before"}
+
+
+def test_a_stock_that_is_new_may_be_preferred_to_the_one_that_answered(ingestion, watched):
+    made = [trade(T0 + DAY + n, 100, instrument=3) for n in range(2)]
+    for one, changed in zip(made, (set(watched.seen), {"only the next day"}), strict=True):
+        ingestion.imported(
+            dbn_file(Schema.TRADES, [one], symbols={"VERS": 3}, dataset="XNAS.ITCH", day=date(2024, 3, 5))
+        )
+        assert watched.changed() == changed
 
 
 def test_bars_quotes_and_statistics_count_and_so_does_a_revision(ingestion, watched):

@@ -55,19 +55,23 @@ $$;
 REVOKE ALL ON FUNCTION note_snapshot FROM PUBLIC;
 CREATE TRIGGER noted AFTER INSERT OR UPDATE ON volatility_snapshots FOR EACH ROW EXECUTE FUNCTION note_snapshot();
 
--- What is said of an instrument has no time of its own: a later definition corrects what was guessed from a symbol. A row for each
--- statement that did, so that writers never wait for each other.
+-- What is said of an instrument has no time of its own: a later definition corrects what was guessed from a symbol, and a stock
+-- that comes in by another dataset may be preferred to the one that answered. A row for each statement that did, so that writers
+-- never wait for each other. (An option that is new has no record before it was.)
 CREATE TABLE instrument_revisions (
     revision_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     revised_at  timestamptz NOT NULL DEFAULT now()
 );
+COMMENT ON TABLE instrument_revisions IS 'Statements that changed instruments, or added one that is no option';
 CREATE FUNCTION note_revised_instruments() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF EXISTS (SELECT FROM revised) THEN
+    IF EXISTS (SELECT FROM revised WHERE TG_OP = 'UPDATE' OR expiration IS NULL) THEN
         INSERT INTO instrument_revisions DEFAULT VALUES;
     END IF;
     RETURN NULL;
 END
 $$;
-CREATE TRIGGER noted AFTER UPDATE ON instruments REFERENCING NEW TABLE AS revised
+CREATE TRIGGER revised AFTER UPDATE ON instruments REFERENCING NEW TABLE AS revised
+    FOR EACH STATEMENT EXECUTE FUNCTION note_revised_instruments();
+CREATE TRIGGER added AFTER INSERT ON instruments REFERENCING NEW TABLE AS revised
     FOR EACH STATEMENT EXECUTE FUNCTION note_revised_instruments();

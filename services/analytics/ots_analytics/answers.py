@@ -69,7 +69,7 @@ class Answers:
         version = (
             data_version(self._database, since_ns=since_ns, until_ns=until_ns)
             if stable
-            else f"second {now_ns // NS_PER_S} of {until_ns}"
+            else f"second {min(until_ns, now_ns) // NS_PER_S}"
         )
         digest = hashlib.blake2b(f"{_question()} {version} {self._maker}".encode(), digest_size=16).hexdigest()
         known = request.if_none_match

@@ -46,9 +46,8 @@ def create_app(settings: AnalyticsSettings | None = None) -> OpenAPI:
         needs={"database": lambda: database.rows("SELECT 1 FROM instruments LIMIT 1")},
         wants={"redis": client.ping},
     )
-    app.register_api(indicators.blueprint(settings, database))
-    app.register_api(patterns.blueprint(settings, database))
-    app.register_api(volatility_history.blueprint(settings, database))
+    for kept in (indicators, patterns, volatility_history):
+        app.register_api(kept.blueprint(settings, database, desk.answers))
     for options_of in (options, surfaces, activity, calculators, contract_history, scan):
         app.register_api(options_of.blueprint(settings, database, desk))
     return app

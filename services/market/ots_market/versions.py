@@ -14,12 +14,14 @@ from ots_common.times import to_datetime
 from ots_market.timeframes import DAY_NS
 
 # Of the days before that of `until` each as a whole, of its own the quarters of an hour up to it. A sum, not the
-# newest: transactions end in another order than they began. A curve or an action counts from when it is known.
+# newest: transactions end in another order than they began. A curve or an action counts from when it is known. A database
+# made anew is another one.
 _VERSION = """
     SELECT (SELECT sum(changed_us) FROM stored_changes
             WHERE minutes = 1440 AND starts >= %(first)s AND starts < %(day)s),
            (SELECT sum(changed_us) FROM stored_changes
             WHERE minutes = 15 AND starts >= %(day)s AND starts <= %(until)s),
+           (SELECT oid FROM pg_database WHERE datname = current_database()),
            (SELECT count(*) FROM instrument_revisions),
            (SELECT (count(*), max(curve_id))::text FROM rate_curves WHERE known_at <= %(until)s),
            (SELECT (count(*), sum(extract(epoch FROM stated_at)))::text FROM corporate_actions

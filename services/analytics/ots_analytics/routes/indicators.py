@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
 from ots_analytics.adjusted_bars import read_adjusted_bars
+from ots_analytics.answers import Answers
 from ots_analytics.histories import history_of, most_bars_per_day
 from ots_analytics.requests import Wanted, parse_indicators
 from ots_analytics.settings import AnalyticsSettings
@@ -25,7 +26,7 @@ from ots_common.times import Moment, rfc3339
 from ots_market.bars import Bars
 from ots_market.instruments import Instrument, find_instrument
 from ots_market.sessions import sessions_of
-from ots_market.symbols import Symbol
+from ots_market.symbols import Symbol, canonical_symbol
 from ots_market.timeframes import DAY_NS, Timeframe
 from ots_quant.indicators.history import History
 from ots_quant.registry import INDICATORS, Indicator
@@ -124,7 +125,7 @@ class IndicatorListModel(BaseModel):
     indicators: list[IndicatorModel]
 
 
-def blueprint(settings: AnalyticsSettings, database: Database) -> APIBlueprint:
+def blueprint(settings: AnalyticsSettings, database: Database, answers: Answers) -> APIBlueprint:
     """The routes of indicators."""
     api = APIBlueprint("indicators", __name__, url_prefix="/api/v1/analytics", abp_tags=[_TAG])
     sessions = sessions_of(settings.market_calendar)
@@ -141,8 +142,16 @@ def blueprint(settings: AnalyticsSettings, database: Database) -> APIBlueprint:
     )
     def indicators(path: SymbolPath, query: IndicatorsQuery) -> Response:
         wanted = parse_indicators(query.indicators, query.period)
-        instrument = find_instrument(database, path.symbol, query.dataset, source=settings.market_source)
         as_of = min(query.as_of if query.as_of is not None else _LAST_NS, time.time_ns())
+
+        def made() -> Response:
+            instrument = find_instrument(database, path.symbol, query.dataset, source=settings.market_source)
+            body = _body(instrument, wanted, query, as_of)
+            return Response(json.dumps(body), mimetype="application/json")
+
+        return answers.of(as_of, made, explicit=query.as_of == as_of, tags=[canonical_symbol(path.symbol)])
+
+    def _body(instrument: Instrument, wanted: list[Wanted], query: IndicatorsQuery, as_of: int) -> dict[str, Any]:
         limit = max(settings.history_bars, _needed(wanted, query))
         anchored = any("anchor" in one.indicator.inputs for one in wanted)
         if anchored:
@@ -180,7 +189,7 @@ def blueprint(settings: AnalyticsSettings, database: Database) -> APIBlueprint:
                 "times": [rfc3339(t) for t in bars.starts[-query.series :].tolist()],
                 **{one.key: _shape(one, [_numbers(a[-query.series :]) for a in computed[one.key]]) for one in wanted},
             }
-        return Response(json.dumps(body), mimetype="application/json")
+        return body
 
     return api
 

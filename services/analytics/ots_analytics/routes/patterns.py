@@ -13,6 +13,7 @@ from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel, Field
 
 from ots_analytics.adjusted_bars import AdjustedBars, read_adjusted_bars
+from ots_analytics.answers import Answers
 from ots_analytics.settings import AnalyticsSettings
 from ots_common.database import Database
 from ots_common.problems import FieldError, Problem
@@ -21,7 +22,7 @@ from ots_common.times import Moment, rfc3339
 from ots_market.bars import Bars
 from ots_market.instruments import find_instrument
 from ots_market.sessions import sessions_of
-from ots_market.symbols import Symbol
+from ots_market.symbols import Symbol, canonical_symbol
 from ots_market.timeframes import DAY_NS, Timeframe
 from ots_quant.patterns import (
     DETECTORS,
@@ -169,7 +170,7 @@ class PatternsModel(BaseModel):
     trend: CurrentTrendModel | None
 
 
-def blueprint(settings: AnalyticsSettings, database: Database) -> APIBlueprint:
+def blueprint(settings: AnalyticsSettings, database: Database, answers: Answers) -> APIBlueprint:
     """The route of patterns."""
     api = APIBlueprint("patterns", __name__, url_prefix="/api/v1/analytics", abp_tags=[_TAG])
     sessions = sessions_of(settings.market_calendar)
@@ -182,12 +183,17 @@ def blueprint(settings: AnalyticsSettings, database: Database) -> APIBlueprint:
     def patterns(path: PatternsPath, query: PatternsQuery) -> Response:
         detectors = parse_types(query.types)
         limit = _bars_to_read(query.days, query.timeframe)
-        instrument = find_instrument(database, path.symbol, query.dataset, source=settings.market_source)
         as_of = min(query.as_of if query.as_of is not None else _LAST_NS, time.time_ns())
-        read = read_adjusted_bars(
-            database, instrument, query.timeframe, sessions, as_of_ns=as_of, limit=limit, adjusted=query.adjusted
-        )
-        return Response(json.dumps(_body(read, detectors, query, settings.market_source)), mimetype="application/json")
+
+        def made() -> Response:
+            instrument = find_instrument(database, path.symbol, query.dataset, source=settings.market_source)
+            read = read_adjusted_bars(
+                database, instrument, query.timeframe, sessions, as_of_ns=as_of, limit=limit, adjusted=query.adjusted
+            )
+            body = _body(read, detectors, query, settings.market_source)
+            return Response(json.dumps(body), mimetype="application/json")
+
+        return answers.of(as_of, made, explicit=query.as_of == as_of, tags=[canonical_symbol(path.symbol)])
 
     return api
 

@@ -10,6 +10,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel, Field
 
+from ots_analytics.answers import Answers
 from ots_analytics.chain_queries import UnderlyingPath
 from ots_analytics.settings import AnalyticsSettings
 from ots_analytics.snapshot_store import read_history, underlyings_with_snapshots
@@ -80,7 +81,7 @@ class VolatilityHistoryModel(BaseModel):
     next: str | None
 
 
-def blueprint(settings: AnalyticsSettings, database: Database) -> APIBlueprint:
+def blueprint(settings: AnalyticsSettings, database: Database, answers: Answers) -> APIBlueprint:
     """The route of stored implied volatility."""
     api = APIBlueprint("volatility_history", __name__, url_prefix="/api/v1/analytics", abp_tags=[_TAG])
     sessions = sessions_of(settings.market_calendar)
@@ -95,6 +96,13 @@ def blueprint(settings: AnalyticsSettings, database: Database) -> APIBlueprint:
             raise invalid("#/query/days", f"with moments=all at most {_MOST_DAYS_OF_ALL}")
         underlying = canonical_symbol(path.underlying)
         as_of = min(query.as_of if query.as_of is not None else _LAST_NS, time.time_ns())
+
+        def made() -> Response:
+            return _history(underlying, query, as_of)
+
+        return answers.of(as_of, made, explicit=query.as_of == as_of, tags=[underlying])
+
+    def _history(underlying: str, query: VolatilityHistoryQuery, as_of: int) -> Response:
         since = max(0, as_of - query.days * DAY_NS)
         found = read_history(
             database, underlying, since_ns=since, as_of_ns=as_of, closing_only=query.moments == "close"
