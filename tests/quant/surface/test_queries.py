@@ -119,6 +119,23 @@ def test_inside_is_where_both_expirations_are_quoted(surface: Surface) -> None:
     assert not surface.inside(0.5, -1.0)
 
 
+def test_every_contract_of_the_fit_is_inside() -> None:
+    every = european_chain(YEARS, svi, half_spread=0.001)
+    # the last expiration is quoted farther out than the one before
+    chain = every.where((every.years == 1.0) | (np.abs(np.log(every.strike / SPOT)) < 0.1))
+    found = fit_surface(*chain.quotes, SPOT, chain.forward, chain.rate, american=False)
+    used = found.left_out == 0
+    assert found.inside(chain.years, chain.strike)[used].all()
+    # between two expirations both must be quoted
+    assert not found.inside(0.99, chain.strike[used].max())
+
+
+def test_the_outermost_strike_is_inside_however_its_logarithm_is_rounded(surface: Surface) -> None:
+    for strike in np.linspace(60.0, 99.0, 100):
+        quoted = surface.quoted._replace(low=np.log(strike / surface.forward))
+        assert dataclasses.replace(surface, quoted=quoted).inside(surface.years, strike).all()
+
+
 def test_g_is_positive_where_the_certificate_says_so(surface: Surface) -> None:
     assert (surface.butterfly_density([[0.1], [0.3]], np.linspace(-0.1, 0.1, 5)) > 0).all()
 

@@ -16,6 +16,7 @@ from ots_quant.surface.slices import Slices, Variance, butterfly, total_variance
 Values = NDArray[np.float64]
 
 _BISECTIONS = 60
+_SAME_MONEYNESS = 1e-12  # the outermost strike is inside, however its logarithm was rounded
 _WIDEST_DEVIATIONS = 40.0  # of the search for a strike by delta
 
 
@@ -94,12 +95,14 @@ class Surface:
         with np.errstate(all="ignore"):  # a bad strike is not inside
             k = np.log(np.where(price > 0, price, np.nan) / self.forward_at(time))
         earlier, later, _ = self._around(time)
-        exact = self.years[earlier] == time
-        later = np.where(exact, earlier, later)
+        # of an expiration itself only its own strikes count
+        earlier = np.where(self.years[later] == time, later, earlier)
+        later = np.where(self.years[earlier] == time, earlier, later)
         low = np.maximum(self.quoted.low[earlier], self.quoted.low[later])
         high = np.minimum(self.quoted.high[earlier], self.quoted.high[later])
         in_time = (time >= self.years[0]) & (time <= self.years[-1])
-        answer: NDArray[np.bool_] = ((k >= low) & (k <= high) & in_time).reshape(shape)
+        within = (k >= low - _SAME_MONEYNESS) & (k <= high + _SAME_MONEYNESS)
+        answer: NDArray[np.bool_] = (within & in_time).reshape(shape)
         return answer
 
     def skew(self, years: ArrayLike) -> Values:
