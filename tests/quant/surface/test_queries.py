@@ -132,8 +132,9 @@ def test_every_contract_of_the_fit_is_inside() -> None:
 
 def test_the_outermost_strike_is_inside_however_its_logarithm_is_rounded(surface: Surface) -> None:
     for strike in np.linspace(60.0, 99.0, 100):
-        quoted = surface.quoted._replace(low=np.log(strike / surface.forward))
-        assert dataclasses.replace(surface, quoted=quoted).inside(surface.years, strike).all()
+        forward = surface.forward * (1.0 + strike / 12_345.0)
+        quoted = surface.quoted._replace(low=np.log(strike / forward))
+        assert dataclasses.replace(surface, forward=forward, quoted=quoted).inside(surface.years, strike).all()
 
 
 def test_g_is_positive_where_the_certificate_says_so(surface: Surface) -> None:
