@@ -266,7 +266,7 @@ def test_a_large_table_is_sent_while_it_is_made_and_says_the_same(app, accept, m
         pieces = list(streamed.response)
         assert max(map(len, pieces)) < sum(map(len, pieces)) / 4
         monkeypatch.setattr(tables, "STREAM_ROWS", 10**9)
-        whole = columns_response("rows", _large(5_001), {"a": 1}, "more")
+        whole = columns_response("rows", _large(10_001), {"a": 1}, "more")
         assert not whole.is_streamed
         assert b"".join(pieces) == whole.data
         assert whole.headers["Link"] == streamed.headers["Link"]

@@ -13,7 +13,8 @@ from ots_gateway.settings import GatewaySettings
 
 _HOST = re.compile(r"(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?")
 _EXPOSED = (
-    "ETag, Link, Location, RateLimit, RateLimit-Policy, Retry-After, Server-Timing, X-Request-ID, Idempotent-Replayed"
+    "ETag, Link, Location, RateLimit, RateLimit-Policy, Retry-After, Server-Timing, X-OTS-About, X-Request-ID,"
+    " Idempotent-Replayed"
 )
 _ALLOWED_FIELDS = (
     "Accept, Authorization, Content-Type, Idempotency-Key, If-None-Match, X-API-Key, X-Request-ID, traceparent"

@@ -202,6 +202,8 @@ class Front:
 
     def _once(self, asked: Asked, route: Route, target: str) -> tuple[int, Fields, bytes | Iterable[bytes]]:
         environ, sender = asked.environ, self._sender(asked)
+        # the answer is kept for whoever asks again, who may not take what this client takes
+        environ.pop("HTTP_ACCEPT_ENCODING", None)
         told = self._keys.claim(sender.user.user_id, environ["HTTP_IDEMPOTENCY_KEY"], f"{asked.method} {target}")
         body = environ["wsgi.input"] = Fingerprint(environ["wsgi.input"], environ.get("CONTENT_TYPE", ""))
         if isinstance(told, Replay):

@@ -47,6 +47,7 @@ _NOT_RETURNED = frozenset(
      "x-content-type-options", "x-frame-options", "referrer-policy", "content-security-policy"}
 )  # fmt: skip
 _NOT_RETURNED_PREFIXES = ("x-ots-", "access-control-")
+_ABOUT = "x-ots-about"  # what a table in CSV has no room for
 _RANGES_AT_MOST = 4
 _NAMES_AT_MOST = 1024
 _names: dict[str, str] = {}
@@ -164,7 +165,7 @@ def _forwarded_name(key: str) -> str:
 
 
 def _is_returned(lower: str) -> bool:
-    keep = lower not in _NOT_RETURNED and not lower.startswith(_NOT_RETURNED_PREFIXES)
+    keep = lower == _ABOUT or (lower not in _NOT_RETURNED and not lower.startswith(_NOT_RETURNED_PREFIXES))
     if len(_returned) < _NAMES_AT_MOST and len(lower) <= 64:
         _returned[lower] = keep
     return keep

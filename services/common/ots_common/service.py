@@ -15,6 +15,8 @@ from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 
 from ots_common import __version__, logs, metrics, problems
+from ots_common.compression import compress
+from ots_common.conditional import validate
 from ots_common.problems import Problem
 from ots_common.settings import ServiceSettings
 from ots_common.tokens import HEADER, Caller, InvalidInternalToken, verify_internal_token
@@ -51,7 +53,7 @@ class StrictJSON(DefaultJSONProvider):
 
 def create_service(name: str, settings: ServiceSettings, *, title: str, description: str) -> OpenAPI:
     """The app of the service ``name``: every route asks for an internal token, but health and metrics."""
-    app = _create(name, settings, title, description)
+    app = _create(name, settings, title, description, finish=_validate)
 
     @app.before_request
     def _authenticate() -> None:
@@ -75,7 +77,7 @@ def create_service(name: str, settings: ServiceSettings, *, title: str, descript
 
 def create_edge(name: str, settings: ServiceSettings, *, title: str, description: str) -> OpenAPI:
     """The app of the gateway: the same, but it authenticates users and guards its own routes itself."""
-    return _create(name, settings, title, description)
+    return _create(name, settings, title, description, finish=None)
 
 
 def caller() -> Caller:
@@ -117,7 +119,19 @@ def _failure(check: Check) -> str | None:
     return None
 
 
-def _create(name: str, settings: ServiceSettings, title: str, description: str) -> OpenAPI:
+def _validate(response: Response) -> None:
+    if request.endpoint not in OPEN_ENDPOINTS:
+        validate(response)
+
+
+def _create(
+    name: str,
+    settings: ServiceSettings,
+    title: str,
+    description: str,
+    *,
+    finish: Callable[[Response], None] | None,
+) -> OpenAPI:
     logs.configure(name, level=settings.log_level, fmt=settings.log_format)
     app = OpenAPI(
         f"ots_{name}",
@@ -144,6 +158,9 @@ def _create(name: str, settings: ServiceSettings, title: str, description: str) 
 
     @app.after_request
     def _finish(response: Response) -> Response:
+        if finish is not None:
+            finish(response)
+        compress(response)
         seconds = time.perf_counter() - g.started
         response.headers["X-Request-ID"] = g.request_id
         response.headers.add("Server-Timing", f"{name};dur={seconds * 1000:.1f}")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # the gateway answers tables too, and has neither
 Kind = Literal["number", "integer", "flag", "text", "date", "time", "json"]
 
 # above this many rows an answer is sent while it is made: then it has no length, and no ETag but the route's own
-STREAM_ROWS = 5_000
+STREAM_ROWS = 10_000
 _PIECE_ROWS = 1_000
 # many clients and proxies refuse a head above 8 KiB, and this is one field of it
 ABOUT_BYTES = 4096

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 import psycopg2.errors
-from flask import Response, json, request
+from flask import Response, json
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel, Field
@@ -214,10 +214,7 @@ def blueprint(settings: IngestionSettings, database: Database) -> APIBlueprint:
             "session": _shape_session(sessions, found),
             **_shape(figures),
         }
-        response = Response(json.dumps(body), mimetype="application/json")
-        response.add_etag()
-        response.make_conditional(request)
-        return response
+        return Response(json.dumps(body), mimetype="application/json")
 
     return api
 
