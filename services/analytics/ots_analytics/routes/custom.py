@@ -161,9 +161,16 @@ def blueprint(settings: AnalyticsSettings, database: Database, desk: Desk) -> AP
     )
     def custom(body: CustomBody) -> Response:
         symbols = _checked(body)
-        benchmark = canonical_symbol(body.benchmark) if "beta" in body.measures else None
         now = time.time_ns() // NS_PER_S * NS_PER_S
         as_of = min(body.as_of, now) if body.as_of is not None else now
+
+        def made() -> Response:
+            return Response(json.dumps(answer(body, symbols, as_of)), mimetype="application/json")
+
+        return desk.answers.of(as_of, made, explicit=body.as_of is not None, tags=symbols)
+
+    def answer(body: CustomBody, symbols: list[str], as_of: int) -> dict[str, Any]:
+        benchmark = canonical_symbol(body.benchmark) if "beta" in body.measures else None
         wanted = [*symbols, *([benchmark] if benchmark and benchmark not in symbols else [])]
         instruments = [find_instrument(database, name, source=settings.market_source) for name in wanted]
         read = {
@@ -172,8 +179,9 @@ def blueprint(settings: AnalyticsSettings, database: Database, desk: Desk) -> AP
         }
         chosen = [read[name] for name in symbols]
         a_year = bars_per_year(body.timeframe, sessions)
+        cones = "volatility_cone" in body.measures
         try:
-            answer = {
+            return {
                 "symbols": symbols,
                 "timeframe": body.timeframe.value,
                 "as_of": rfc3339(as_of),
@@ -184,13 +192,10 @@ def blueprint(settings: AnalyticsSettings, database: Database, desk: Desk) -> AP
                 "inputs": [_input(one, sessions) for one in read.values()],
                 "correlation": _correlation(chosen) if "correlation" in body.measures else None,
                 "beta": [_beta(one, read[benchmark]) for one in chosen] if benchmark else None,
-                "volatility_cone": (
-                    [_cone(one, body.windows, a_year) for one in chosen] if "volatility_cone" in body.measures else None
-                ),
+                "volatility_cone": [_cone(one, body.windows, a_year) for one in chosen] if cones else None,
             }
         except ValueError as error:
             raise Problem(422, "unusable-bars", f"the stored bars cannot be used: {error}") from error
-        return Response(json.dumps(answer), mimetype="application/json")
 
     return api
 

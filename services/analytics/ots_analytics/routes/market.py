@@ -36,7 +36,6 @@ from ots_quant.density import flat_move
 _TAG = Tag(name="market", description="All underlyings at a glance")
 _SESSIONS = 20
 _MOST_SYMBOLS = 100
-_CLOSED = "the session is over"
 _UNITS = {
     "price, previous_close, open, high, low, mean_20, expected_move": "dollars, adjusted for splits in force then",
     "open, high, low, volume": "of the session's minute bars that had closed",
@@ -65,7 +64,7 @@ _EXAMPLE: dict[str, Any] = {}
 
 
 class MarketRowModel(BaseModel):
-    """One underlying; what is null has its reason in ``reasons``, by the field's name."""
+    """One underlying; what is null has its reason in ``reasons``, by the name of the field or of its group."""
 
     symbol: str
     price: float | None
@@ -99,7 +98,11 @@ class MarketRowModel(BaseModel):
     call_open_interest: int | None
     put_call_open_interest: float | None
     open_interest_time: str | None
-    reasons: dict[str, str]
+    reasons: dict[str, str] = Field(
+        description="of a price and its kind and time under `price`; of open, high, low and volume under `range`; of"
+        " expiration and moves under `expected_move`, of moves today alone under `expected_move_today`; of puts, calls"
+        " and their ratio under `put_call_volume` and `put_call_open_interest`; so with `_pct`, `_kind`, `_origin`"
+    )
 
 
 class BreadthModel(BaseModel):
@@ -154,7 +157,8 @@ def blueprint(settings: AnalyticsSettings, database: Database, desk: Desk) -> AP
         # after a session's close its daily bar counts, once it is there
         now = time.time_ns() // NS_PER_S * NS_PER_S
         as_of = min(query.as_of, now) if query.as_of is not None else now
-        return desk.answer(moment, lambda: answer(moment, as_of), tags=("market",), explicit=query.as_of is not None)
+        explicit = query.as_of is not None
+        return desk.answers.of(as_of, lambda: answer(moment, as_of), explicit=explicit, tags=("market",))
 
     def answer(moment: Moment, as_of: int) -> Response:
         prices = market_glance.read_prices(database, desk.sessions, moment)
@@ -200,7 +204,7 @@ def _priced_now(desk: Desk, symbol: str, moment: Moment) -> ImpliedNow | str:
     except Problem as problem:
         if problem.status != 404:
             raise
-        return problem.detail
+        return problem.detail.split(";")[0]
     if chain.surface is None or not chain.surface.years.size:
         return chain.quality["no_spot"] or chain.rate.detail
     value, why = constant_maturity(chain.surface, chain.rate)
@@ -252,9 +256,6 @@ class _Row:
         self._values["reasons"] = self._reasons
         return self._values
 
-    def _unknown(self, reason: str, *names: str) -> None:
-        self._reasons |= dict.fromkeys(names, reason)
-
     def _price(self) -> Price | None:
         newest = self._quoted.newest
         if newest is None and self._daily is not None:
@@ -262,7 +263,7 @@ class _Row:
             newest = Price(close, int(self._daily.stored.known_at[-1]), "daily_bar")
         self._values["stale"] = newest is None or newest.at_ns < self._moment.at_ns - self._max_age_ns
         if newest is None:
-            self._unknown("nothing of it is stored that had happened by then", "price", "price_time", "price_kind")
+            self._reasons["price"] = "nothing of it is stored that had happened by then"
             return None
         self._values |= {"price": newest.price / SCALE, "price_time": rfc3339(newest.at_ns), "price_kind": newest.kind}
         return newest
@@ -271,10 +272,9 @@ class _Row:
         before, kind = self._previous_close()
         self._values |= {"previous_close": before, "previous_close_kind": kind}
         if before is None:
-            why = "no bar of the session before is stored"
-            self._unknown(why, "previous_close", "previous_close_kind", "change", "change_pct")
+            self._reasons["previous_close"] = self._reasons["change"] = "no bar of the session before is stored"
         elif price is None or price.at_ns <= self._moment.opens_ns:
-            self._unknown("no price of the session is stored", "change", "change_pct")
+            self._reasons["change"] = "no price of the session is stored"
         else:
             change = price.price / SCALE - before
             self._values |= {"change": round(change, 9), "change_pct": 100 * change / before}
@@ -299,61 +299,58 @@ class _Row:
             self._values[name] = None if value is None else value / SCALE
         self._values["volume"] = self._quoted.volume
         if self._quoted.volume is None:
-            self._unknown("no minute bar of the session is stored", "open", "high", "low", "volume")
+            self._reasons["range"] = "no minute bar of the session is stored"
 
     def _history(self) -> None:
         (realised,) = over_sessions(self._daily, self._sessions, [_SESSIONS])
         self._values["realised_20"] = realised.values["close_to_close"]
         if "close_to_close" in realised.reasons:
-            self._unknown(realised.reasons["close_to_close"], "realised_20")
+            self._reasons["realised_20"] = realised.reasons["close_to_close"]
         if self._daily is not None and len(self._daily) >= _SESSIONS:
             self._values["mean_20"] = float(self._daily.inputs()["close"][-_SESSIONS:].mean())
         else:
             had = len(self._daily) if self._daily is not None else 0
-            self._unknown(f"{_SESSIONS} daily bars are needed, {had} had closed", "mean_20")
+            self._reasons["mean_20"] = f"{_SESSIONS} daily bars are needed, {had} had closed"
 
     def _implied(self, implied: ImpliedNow | str, price: Price | None) -> None:
-        names = ("implied_30d", "implied_origin", "implied_at")
-        moves = ("expiration", "expected_move", "expected_move_pct", "expected_move_today", "expected_move_today_pct")
         if isinstance(implied, str):
-            self._unknown(implied, *names, *moves)
+            self._reasons |= dict.fromkeys(("implied_30d", "expected_move"), implied)
             return
-        values = (implied.volatility_30d, implied.origin, rfc3339(implied.at_ns))
-        self._values |= dict(zip(names, values, strict=True))
+        self._values |= {
+            "implied_30d": implied.volatility_30d,
+            "implied_origin": implied.origin,
+            "implied_at": rfc3339(implied.at_ns),
+        }
         if implied.volatility_30d is None:
-            self._unknown(implied.reason or "the options tell none", "implied_30d")
+            self._reasons["implied_30d"] = implied.reason or "the options tell none"
         if implied.nearest is None:
-            self._unknown("no expiration tells its volatility", *moves)
+            self._reasons["expected_move"] = "no expiration tells its volatility"
             return
         self._values["expiration"] = implied.nearest.expiration.isoformat()
         if price is None:
-            self._unknown("there is no price", *moves[1:])
+            self._reasons["expected_move"] = "there is no price"
             return
         self._moves(implied.nearest, price.price / SCALE)
 
     def _moves(self, nearest: NearestExpiration, price: float) -> None:
-        whole = flat_move(price, nearest.years, nearest.carry, 0.0, nearest.volatility).standard_deviation
-        self._values |= {"expected_move": float(whole), "expected_move_pct": 100 * float(whole) / price}
+        whole = float(flat_move(price, nearest.years, nearest.carry, 0.0, nearest.volatility).standard_deviation)
+        self._values |= {"expected_move": whole, "expected_move_pct": 100 * whole / price}
         share = market_glance.share_of_today(self._sessions, nearest.expiration, self._moment)
         if share == 0:
-            self._unknown(_CLOSED, "expected_move_today", "expected_move_today_pct")
+            self._reasons["expected_move_today"] = "the session is over"
             return
         today = float(flat_move(price, share * nearest.years, 0.0, 0.0, nearest.volatility).standard_deviation)
         self._values |= {"expected_move_today": today, "expected_move_today_pct": 100 * today / price}
 
     def _ratio(self, of: str, found: PutsAndCalls | None, nothing: str) -> None:
-        puts, calls, ratio = f"put_{of}", f"call_{of}", f"put_call_{of}"
         if found is None:
-            self._unknown(nothing, puts, calls, ratio, *(["open_interest_time"] if of == "open_interest" else []))
+            self._reasons[f"put_call_{of}"] = nothing
             return
-        self._values |= {puts: found.puts, calls: found.calls}
-        for name, value in ((puts, found.puts), (calls, found.calls)):
-            if value is None:
-                self._unknown(nothing, name)
+        self._values |= {f"put_{of}": found.puts, f"call_{of}": found.calls}
         if found.puts is None or not found.calls:
-            self._unknown("no calls" if found.calls == 0 else nothing, ratio)
+            self._reasons[f"put_call_{of}"] = "no calls" if found.calls == 0 else nothing
         else:
-            self._values[ratio] = found.puts / found.calls
+            self._values[f"put_call_{of}"] = found.puts / found.calls
 
 
 def _breadth(rows: list[dict[str, Any]]) -> dict[str, int]:

@@ -180,7 +180,7 @@ def blueprint(settings: AnalyticsSettings, database: Database, desk: Desk) -> AP
             chain = desk.chain(underlying, moment)
             return _answer(database, desk, settings, chain, query, fields)
 
-        return desk.answer(moment, made, tags=(f"underlying:{underlying}",), explicit=query.as_of is not None)
+        return desk.answer(moment, made, tags=(underlying,), explicit=query.as_of is not None)
 
     return api
 

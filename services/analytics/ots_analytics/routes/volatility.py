@@ -185,17 +185,19 @@ def blueprint(settings: AnalyticsSettings, database: Database, desk: Desk) -> AP
         underlying = canonical_symbol(path.underlying)
         windows = _windows(query.windows)
         moment = desk.moment(query.as_of)
+        # bars are those that had closed by the moment asked for: after a close its session's daily bar is there
+        now = time.time_ns() // NS_PER_S * NS_PER_S
+        as_of = min(query.as_of, now) if query.as_of is not None else now
 
         def made() -> Response:
-            return Response(json.dumps(answer(underlying, query, windows, moment)), mimetype="application/json")
+            return Response(json.dumps(answer(underlying, query, windows, moment, as_of)), mimetype="application/json")
 
-        return desk.answer(moment, made, tags=(f"underlying:{underlying}",), explicit=query.as_of is not None)
+        return desk.answers.of(as_of, made, explicit=query.as_of is not None, tags=(underlying,))
 
-    def answer(underlying: str, query: VolatilityQuery, windows: list[int], moment: Moment) -> dict[str, Any]:
+    def answer(
+        underlying: str, query: VolatilityQuery, windows: list[int], moment: Moment, as_of: int
+    ) -> dict[str, Any]:
         instrument = find_instrument(database, underlying, source=settings.market_source)
-        # bars are those that had closed by the moment asked for: after a close its session's daily bar is there
-        now = time.time_ns()
-        as_of = min(query.as_of, now) if query.as_of is not None else now // NS_PER_S * NS_PER_S
         longest = max(*windows, query.premium_window)
         daily = read_daily(database, instrument, desk.sessions, as_of, longest + 1)
         realised = over_sessions(daily, desk.sessions, [*windows, query.premium_window])
@@ -250,7 +252,7 @@ def _implied(database: Database, desk: Desk, underlying: str, moment: Moment) ->
     except Problem as problem:
         if problem.status != 404:
             raise
-        return _stored(database, desk, underlying, moment, problem.detail)
+        return _stored(database, desk, underlying, moment, problem.detail.split(";")[0])
     if chain.surface is None:
         value, why = None, chain.quality["no_spot"] or chain.rate.detail
     else:
