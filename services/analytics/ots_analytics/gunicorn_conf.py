@@ -1,7 +1,17 @@
 """gunicorn for analytics: few threads, because it computes."""
 
+from typing import Any
+
+from ots_common import gunicorn_conf as shared
 from ots_common.gunicorn_conf import *  # noqa: F403
+from ots_quant.warm import warm
 
 preload_app = True  # the calendar and the libraries once, then forked: quicker to start, and shared memory
 worker_class = "gthread"
 threads = 4
+
+
+def on_starting(server: Any) -> None:
+    """Compile the kernels, or load them, before the port opens: no request waits for a compiler."""
+    shared.on_starting(server)
+    warm()
