@@ -6,14 +6,19 @@ from flask_openapi3.openapi import OpenAPI
 
 from ots_analytics.desk import Desk
 from ots_analytics.routes import (
-    activity,
     calculators,
     contract_history,
+    custom,
+    expected_moves,
+    exposures,
     indicators,
+    market,
     options,
     patterns,
     scan,
     surfaces,
+    unusual,
+    volatility,
     volatility_history,
 )
 from ots_analytics.settings import AnalyticsSettings
@@ -48,6 +53,9 @@ def create_app(settings: AnalyticsSettings | None = None) -> OpenAPI:
     )
     for kept in (indicators, patterns, volatility_history):
         app.register_api(kept.blueprint(settings, database, desk.answers))
-    for options_of in (options, surfaces, activity, calculators, contract_history, scan):
+    for options_of in (
+        options, surfaces, expected_moves, exposures, unusual, volatility, market, custom, calculators,
+        contract_history, scan,
+    ):  # fmt: skip
         app.register_api(options_of.blueprint(settings, database, desk))
     return app
