@@ -21,7 +21,7 @@ CREATE TABLE volatility_contracts (
                cardinality(vega), cardinality(reason)]))
 );
 COMMENT ON TABLE volatility_contracts IS 'The contracts of a snapshot that were quoted in the session by then, an array element each; by expiration';
-COMMENT ON COLUMN volatility_contracts.mid IS 'Dollars a share, of a fresh two-sided quote that is not crossed';
+COMMENT ON COLUMN volatility_contracts.mid IS 'Dollars a share, of a two-sided quote that is not crossed, though it be stale';
 COMMENT ON COLUMN volatility_contracts.implied_volatility IS 'Of the mid, American exercise, a decimal a year; NULL where reason says why';
 COMMENT ON COLUMN volatility_contracts.theta IS 'Dollars a share per calendar day that passes';
 COMMENT ON COLUMN volatility_contracts.vega IS 'Dollars a share per percentage point of volatility';

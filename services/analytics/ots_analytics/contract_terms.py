@@ -50,7 +50,6 @@ REASONS = {
     "above_bound": "the price is not below what any volatility explains: the stock for a call, the strike for a put",
     "bad_input": "the numbers lie outside of what the formulas take",
 }
-_NO_VOLATILITY = {code: code.name.lower() for code in NoVolatility if code != NoVolatility.HAS_ONE}
 
 
 @dataclass(frozen=True)
@@ -67,9 +66,16 @@ class Terms:
     def __len__(self) -> int:
         return len(self.spot)
 
-    def columns(self, chosen: NDArray[np.bool_]) -> tuple[Values, ...]:
+    def columns(self, chosen: NDArray[np.bool_]) -> tuple[Values, Values, Values, Values, Values, Values]:
         """Those of a mask, in the order that ``ots_quant`` takes."""
-        return tuple(getattr(self, field.name)[chosen] for field in fields(self))
+        return (
+            self.right[chosen],
+            self.spot[chosen],
+            self.strike[chosen],
+            self.years[chosen],
+            self.rate[chosen],
+            self.dividend_yield[chosen],
+        )
 
 
 @dataclass(frozen=True)
@@ -116,11 +122,11 @@ def price_contracts(
     reason = _stated(terms, {"volatility": volatility}, reason)
     good = reason == ""
     table = np.full((len(Greeks._fields), len(terms)), np.nan)
-    columns = terms.columns(good)
+    columns = (*terms.columns(good), volatility[good])
     if style == "european":
-        table[:, good] = european.greeks(*columns, volatility[good])
+        table[:, good] = european.greeks(*columns)
     else:
-        table[:, good] = american.greeks(*columns, volatility[good], dividends=dividends)
+        table[:, good] = american.greeks(*columns, dividends=dividends)
     priced = np.isfinite(table[0])
     reason = np.where(good & ~priced, "bad_input", reason)
     reason = np.where(priced & ~np.isfinite(table).all(axis=0), "undefined_greeks", reason)
@@ -141,9 +147,10 @@ def imply_volatilities(
     else:
         found[good] = american.implied_volatility(price[good], *columns, dividends=dividends)
         codes = american.why_no_volatility(price[good], *columns, dividends=dividends)
-    why = np.array([_NO_VOLATILITY.get(NoVolatility(code), "bad_input") for code in codes.tolist()], "U24")
-    reason = reason.astype("U24")
-    reason[good] = why
+    # a volatility that the tree does not find, though the price lies within its bounds, is out of its range
+    names = np.array([code.name.lower() for code in NoVolatility], "U24")
+    names[NoVolatility.HAS_ONE] = "bad_input"
+    reason[good] = names[codes]
     return Priced({"implied_volatility": found}, np.where(np.isfinite(found), "", reason))
 
 

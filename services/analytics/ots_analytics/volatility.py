@@ -159,10 +159,9 @@ def price_quotes(chain: Chain, rate: Rate, max_age_ns: int) -> PricedChain:
 
 def _contracts(priced: PricedChain) -> tuple[ExpirationContracts, ...]:
     stated = {name: getattr(priced.greeks, name) * STATED[name] for name in ("delta", "gamma", "theta", "vega")}
-    fresh = priced.reason != "stale"
     columns = {
         "instrument_id": priced.instrument_id,
-        "mid": np.where(fresh, priced.mid, np.nan),
+        "mid": priced.mid,
         "implied_volatility": priced.implied_volatility,
         **stated,
         "reason": priced.reason,

@@ -356,7 +356,7 @@ class _Asked:
             "units": {**units, "years": "of 365 days"},
         }
         reasons: list[str | None] = [reason or None for reason in found.reason.tolist()]
-        results = {**columns, "years": self.terms.years, "reason": reasons}
+        results: dict[str, Any] = {**columns, "years": self.terms.years, "reason": reasons}
         if self._body.contracts is not None or wanted_table_type() != JSON:
             return columns_response("contracts", results, about)
         text = orjson.dumps({**about, "columns": results}, option=orjson.OPT_SERIALIZE_NUMPY)

@@ -302,13 +302,21 @@ def add_strategies(api: APIBlueprint, settings: AnalyticsSettings, desk: Desk) -
     )
     def analyze(body: StrategyBody) -> Response:
         _check(body)
-        if any(leg.symbol is not None and leg.type == "option" for leg in body.legs):
-            heading, legs, outlook = _stored(body, settings, desk)
-        else:
-            heading, legs, outlook = _stated(body, sessions)
-        analysis = Analysis(legs, outlook, body.fee_per_contract)
-        text = orjson.dumps({**heading, **_shape(analysis, body)}, option=orjson.OPT_SERIALIZE_NUMPY)
-        return Response(text, mimetype="application/json")
+        if all(leg.symbol is None for leg in body.legs):
+            return _answer(body, *_stated(body, sessions))
+        underlying, moment = _underlying(body), desk.moment(body.as_of)
+        return desk.answer(
+            moment,
+            lambda: _answer(body, *_stored(body, settings, desk.chain(underlying, moment))),
+            tags=(underlying,),
+            explicit=body.as_of is not None,
+        )
+
+
+def _answer(body: StrategyBody, heading: dict[str, Any], legs: list[HeldLeg], outlook: Outlook) -> Response:
+    analysis = Analysis(legs, outlook, body.fee_per_contract)
+    text = orjson.dumps({**heading, **_shape(analysis, body)}, option=orjson.OPT_SERIALIZE_NUMPY)
+    return Response(text, mimetype="application/json")
 
 
 def _check(body: StrategyBody) -> None:
@@ -407,11 +415,10 @@ def _stated_outlook(
 
 
 def _stored(
-    body: StrategyBody, settings: AnalyticsSettings, desk: Desk
+    body: StrategyBody, settings: AnalyticsSettings, chain: PricedChain
 ) -> tuple[dict[str, Any], list[HeldLeg], Outlook]:
     """Legs of stored contracts: quotes, volatilities, rate and forward of the chain at the moment."""
-    underlying = _underlying(body)
-    chain = desk.chain(underlying, desk.moment(body.as_of))
+    underlying = chain.underlying
     if chain.spot is None:
         raise Problem(404, "no-spot", f"no position of {underlying} can be judged: {chain.quality['no_spot']}")
     spot = chain.spot.price / SCALE
