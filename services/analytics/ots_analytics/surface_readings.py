@@ -53,7 +53,10 @@ def slice_columns(chain: PricedChain) -> Columns:
     for name, end in zip(("strike_low", "strike_high"), ends, strict=True):
         columns[name] = rows.forward * np.exp(rows.of_slices(end))
     columns |= _fit_of_each(chain, rows)
-    columns["reason"] = rows.reason
+    columns["reason"] = [
+        why or _beyond([] if middle else ["at the money"])
+        for why, middle in zip(rows.reason, np.isfinite(columns["at_the_money"]), strict=True)
+    ]
     return columns
 
 
@@ -152,9 +155,7 @@ def delta_volatilities(surface: Surface, deltas: Sequence[float]) -> tuple[Value
     years = surface.years[:, None]
     forward = surface.forward_at(surface.years)[:, None]
     strikes = np.concatenate([forward, surface.strike_of_delta(years, np.array(deltas, np.float64)[None])], axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):  # a delta without a strike: NaN
-        k = np.log(strikes / forward)
-    inside = (k >= surface.quoted.low[:, None]) & (k <= surface.quoted.high[:, None])
+    inside = surface.inside(years, strikes) & np.isfinite(strikes)
     return strikes, np.where(inside, surface.volatility(years, strikes), np.nan)
 
 

@@ -105,7 +105,7 @@ class SearchedModel(BaseModel):
     points: int
 
 
-class ProfilePointModel(BaseModel):
+class GammaAtSpotModel(BaseModel):
     """Total gamma were the spot there; European Greeks."""
 
     spot: float
@@ -121,7 +121,7 @@ class ZeroGammaModel(BaseModel):
     reason: str | None = Field(description="why there is none")
     assumption: str
     searched: SearchedModel | None
-    profile: list[ProfilePointModel] | None
+    profile: list[GammaAtSpotModel] | None
 
 
 class MaxPainModel(BaseModel):

@@ -65,7 +65,7 @@ class UnusualQuery(AsOfQuery):
     fields: str | None = Field(None, max_length=1000, description="Only these columns, by comma, in this order.")
 
 
-class WindowModel(BaseModel):
+class VolumeWindowModel(BaseModel):
     """What was counted."""
 
     since: str
@@ -151,7 +151,7 @@ class UnusualModel(ChainHeadingModel):
 
     units: dict[str, str]
     thresholds: dict[str, float]
-    window: WindowModel
+    window: VolumeWindowModel
     history: HistoryModel
     gaps: int = Field(description="open gaps in the trades of the window: then volumes may be too low")
     all_contracts: UnderlyingVolumeModel
