@@ -44,7 +44,8 @@ class Desk:
         """
         now_ns = time.time_ns() // NOW_STEP_NS * NOW_STEP_NS
         at_ns = now_ns if as_of_ns is None else min(as_of_ns, now_ns)
-        index = int(np.searchsorted(self.sessions.opens, at_ns, side="right")) - 1
+        # a moment belongs to (open, close], as the snapshots have it: around the clock a close is the next one's open
+        index = int(np.searchsorted(self.sessions.opens, at_ns, side="left")) - 1
         if index < 0:
             first = rfc3339(int(self.sessions.opens[0]))
             raise invalid("#/query/as_of", f"the calendar's first session opened at {first}")
