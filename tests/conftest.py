@@ -16,9 +16,26 @@ from ots_common.provision import ProvisionSettings, provision
 from ots_native.postgres import PostgresServer
 from ots_native.redis import RedisServer
 from ots_native.settings import Ports
-from places import MIGRATIONS, ROOT
+from places import MIGRATIONS, ROOT, TESTS
 
 REAL_DATA = Path(os.environ.get("OTS_REAL_DATA", ROOT.parent / "shared" / "data" / "real"))
+
+# what takes longest begins first, so that no worker is left alone with it at the end
+_LONGEST = (
+    "native/test_start_dev.py", "data_ingestion/test_collect_failures.py", "test_comprehensive.py",
+    "chaos/test_chaos.py", "data_ingestion/test_backfills.py", "data_ingestion/test_cli.py", "house/test_checks.py",
+)  # fmt: skip
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Two workers a core: half of their time tests wait for what they started."""
+    return min(8, 2 * (os.cpu_count() or 1))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, everything else in its order."""
+    ranks = {str(TESTS / name): rank for rank, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: ranks.get(str(item.path), len(ranks)))
 
 
 @pytest.fixture(scope="session")

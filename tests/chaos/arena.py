@@ -221,15 +221,25 @@ def _ask(service: Ingestion, tape: Tape) -> None:
 
 
 def _settle(database: Database, simulator: RunningSimulator, tape: Tape, timeout_s: float = 120.0) -> None:
-    """Wait until the feed has ended and nothing has been stored for eight seconds: what could not reach the database
-    waits up to five before it tries again, and only then is the ledger what it is to be."""
+    """Wait until the feed has ended, both datasets are seen to be collected, and nothing is stored for eight seconds.
+
+    What could not reach the database waits up to five before it tries again, and only then is the ledger what it is to
+    be; a collector that was killed last may take long to begin on a busy machine.
+    """
     deadline = time.monotonic() + timeout_s
-    quiet_since, before = time.monotonic(), -1
+    quiet_since, before, collected = time.monotonic(), -1, False
     while time.monotonic() < deadline and time.monotonic() - quiet_since < 8.0:
         time.sleep(0.2)
-        rows = database.rows("SELECT (SELECT count(*) FROM trades) + (SELECT count(*) FROM quotes)")
-        if rows[0][0] != before or simulator.now_ns() < tape.ends_ns:
-            quiet_since, before = time.monotonic(), rows[0][0]
+        count, streaming = database.rows(
+            "SELECT (SELECT count(*) FROM trades) + (SELECT count(*) FROM quotes),"
+            " (SELECT count(*) FROM collection_states WHERE state = 'streaming'"
+            "  AND reported_at > now() - interval '3 seconds')"
+        )[0]
+        ended = simulator.now_ns() >= tape.ends_ns
+        # once: a feed that has ended is soon mute, and then it is connected to anew every few seconds
+        collected = collected or (ended and streaming == 2)
+        if count != before or not ended or not collected:
+            quiet_since, before = time.monotonic(), count
 
 
 def _repair(service: Ingestion, database: Database, place: Path, timeout_s: float = 120.0) -> None:
