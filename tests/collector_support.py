@@ -100,7 +100,7 @@ def running_collector(service: Ingestion, log: Path, **environment: object) -> I
         print(log.read_text()[-6000:], file=sys.stderr)
 
 
-def eventually(question: Callable[[], Any], wanted: Any = True, timeout: float = 20.0) -> Any:
+def eventually(question: Callable[[], Any], wanted: Any = True, timeout: float = 60.0) -> Any:
     """The answer once it is ``wanted`` (a value, or a test of one)."""
     deadline = time.monotonic() + timeout
     while True:

@@ -112,18 +112,18 @@ class Listener:
         threading.Thread(target=self._wait, daemon=True).start()
         return self
 
-    def until(self, enough: Callable[[list[Any]], bool], timeout: float = 30.0) -> list[Any]:
+    def until(self, enough: Callable[[list[Any]], bool], timeout: float = 60.0) -> list[Any]:
         """Wait until ``enough`` of the records; all records so far."""
         with self._news:
             assert self._news.wait_for(lambda: enough(self.records), timeout), f"{len(self.records)} records only"
             return list(self.records)
 
-    def until_count(self, kind: type, count: int, timeout: float = 30.0) -> list[Any]:
+    def until_count(self, kind: type, count: int, timeout: float = 60.0) -> list[Any]:
         """Wait for ``count`` records of ``kind``; these."""
         self.until(lambda records: sum(isinstance(r, kind) for r in records) >= count, timeout)
         return self.of(kind)
 
-    def until_closed(self, timeout: float = 30.0) -> Exception | None:
+    def until_closed(self, timeout: float = 60.0) -> Exception | None:
         """Wait for the end of the session; the client's error, None after a clean end."""
         with self._news:
             assert self._news.wait_for(lambda: self._over, timeout), "the session goes on"
