@@ -101,6 +101,7 @@ def test_made_once_then_found_with_its_headers_by_another_process(cache, client)
     assert first == Cached(BODY, "application/json", {"Link": "<next>"}, gzipped=False, hit=False)
     assert second == Cached(BODY, "application/json", {"Link": "<next>"}, gzipped=False, hit=True)
     assert make.times == 1
+    assert not list(client.scan_iter(f"{cache_key(SOURCE, 'derived-lock')}*"))
     check_books(client)
 
 

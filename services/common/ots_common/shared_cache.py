@@ -264,9 +264,8 @@ class SharedCache:
         """
         names: list[str] = []
         for tag in tags:
-            names += [
-                one.decode() for one in self._client.srandmember(f"{self._base}:tag:{_tag(tag)}", most + 1 - len(names))
-            ]
+            tagged: Any = self._client.srandmember(f"{self._base}:tag:{_tag(tag)}", most + 1 - len(names))
+            names += [name.decode() for name in tagged]
             if len(names) > most:
                 break
         if prefix and len(names) <= most:
@@ -401,7 +400,8 @@ class SharedCache:
             NOT_KEPT.labels(kind, "too_large").inc()
             return False
         limits = (self._limits.bytes, self._limits.entries)
-        arguments = [name, value, max(ttl_ms, 1), *limits, self._locks + name, token, *(_tag(tag) for tag in tags)]
+        arguments: list[str | bytes | int] = [name, value, max(ttl_ms, 1), *limits]
+        arguments += [self._locks + name, token, *(_tag(tag) for tag in tags)]
         if self._ask(lambda: self._put_script(keys=[self._prefix, self._base], args=arguments)) is None:
             NOT_KEPT.labels(kind, "unavailable").inc()
             return False
