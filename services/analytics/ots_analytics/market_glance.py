@@ -211,9 +211,8 @@ def read_open_interest(database: Database, moment: Moment) -> dict[str, PutsAndC
 
 
 def read_implied(database: Database, sessions: Sessions, moment: Moment, max_age_ns: int) -> dict[str, ImpliedNow]:
-    """The newest snapshot of each underlying in the session, not older than ``max_age_ns``."""
-    fresh_ns = max(moment.opens_ns, moment.at_ns - max_age_ns)
-    rows = database.rows(_SNAPSHOTS, {**_moments(moment), "fresh": to_datetime(fresh_ns)})
+    """The newest snapshot of each underlying that is not older than ``max_age_ns``."""
+    rows = database.rows(_SNAPSHOTS, {**_moments(moment), "fresh": to_datetime(moment.at_ns - max_age_ns)})
     found: dict[str, ImpliedNow] = {}
     for underlying, at_ns, volatility, reason, expiration, at_the_money, carry in rows:
         nearest = None

@@ -118,7 +118,7 @@ def read_volumes_by_time_of_day(
     usable = before[why[before] == ""]
     volumes = _by_contract(rows, usable, instrument_ids)
     listed_ns = _read_listed(database, instrument_ids, rows, opens, until_ns)
-    known = listed_ns[None, :] <= closes[usable][:, None]
+    known = listed_ns[None, :] < closes[usable][:, None]
     reasons, counts = np.unique(why[before][why[before] != ""], return_counts=True)
     return VolumesByTimeOfDay(
         until_ns=until_ns,
