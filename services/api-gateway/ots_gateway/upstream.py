@@ -262,6 +262,8 @@ class Upstream:
             connection.deadline = time.monotonic() + question.timeout_s
             head, rest = self._head(connection)
             answer = self._body(connection, question, head, rest)
+            if answer.stream is not None:
+                answer.stream.client = client
             self.breaker.succeeded()
             done = True
             return answer
@@ -407,6 +409,8 @@ class Stream:
         self._first: bytes | None = None
         self._ended = False
         self._closed = False
+        # who reads it: from the end on it must not be able to cancel what works for somebody else then
+        self.client: Client | None = None
 
     def begin(self) -> None:
         """Read the first piece. Raises what reading raises."""
@@ -437,6 +441,8 @@ class Stream:
         """Give the connection back, closed unless all was read."""
         if not self._closed:
             self._closed = True
+            if self.client is not None:
+                self.client.waits_for(None)
             self._upstream.finish(self._connection, keep=self._ended and self._keep)
 
     def _read(self) -> bytes:
