@@ -370,14 +370,14 @@ def test_a_table_as_csv_has_the_same_values(analytics, chain):
 
 def test_an_unlisted_contract_that_is_quoted_is_live_from_its_quote_on(analytics, service):
     symbol = osi(date(2016, 2, 19), "P", 95.0)
-    store(service, "cbbo-1m", [quote(ELEVEN + 30 * SECOND, 1.0, 1.1, instrument=998)], {symbol: 998})
-    for at, there in ((ELEVEN + 29 * SECOND, False), (ELEVEN + 30 * SECOND, True)):
+    quoted_at = ELEVEN + 30 * SECOND + 1
+    store(service, "cbbo-1m", [quote(quoted_at, 1.0, 1.1, instrument=998)], {symbol: 998})
+    for at, there in ((quoted_at - 1, False), (quoted_at, True)):
         found = analytics.answer(f"/options/TEST?as_of={rfc3339(at)}&fields=symbol")
         assert ({"symbol": plain(symbol)} in found["contracts"]) is there
 
 
-def test_a_price_far_from_now_needs_no_database_of_bars(analytics, service):
-    """The underlying's bar counts from its end: a minute that is not over tells nothing."""
+def test_a_minute_of_the_underlying_counts_from_its_end(analytics, service):
     made = [bar(ELEVEN + MINUTE, (150.0, 150.0, 150.0, 150.0), instrument=7)]
     service.imported(dbn_file(Schema.OHLCV_1M, made, day=SESSION, symbols={"TEST": 7}))
     at = ELEVEN + 2 * MINUTE
