@@ -30,7 +30,7 @@ ASSUMPTIONS = {
     "all": "risk-neutral: what prices imply, no forecast",
 }
 _SIDES = ("bid", "mid", "ask")
-_FAR = 0.5  # standard deviations from the forward, beyond which a straddle's strike is worth a word
+_FAR = 0.15  # standard deviations from the forward to a strike whose straddle costs over 1 % more than one at it
 _NO_STRADDLE = "straddle: no strike has a call and a put that are both quoted on two sides"
 _LEAST_NEGATIVE = 1e-6
 
@@ -70,11 +70,11 @@ def move_columns(chain: PricedChain) -> Columns:
     columns |= _smile_columns(smiles, rows, surface)
     deviation = at_the_money * np.sqrt(rows.years)
     with np.errstate(invalid="ignore"):  # no straddle or no forward: NaN is not far
-        far = np.abs(np.log(straddles.strike / rows.forward)) > _FAR * deviation
+        distance = np.abs(np.log(straddles.strike / rows.forward)) / deviation
     columns["reason"] = [
-        _reason(why, bool(np.isfinite(strike)), bool(off), bool(np.isfinite(volatility)), smile)
+        _reason(why, bool(np.isfinite(strike)), float(off), bool(np.isfinite(volatility)), smile)
         for why, strike, off, volatility, smile in zip(
-            rows.reason, straddles.strike, far, at_the_money, smiles, strict=True
+            rows.reason, straddles.strike, distance, at_the_money, smiles, strict=True
         )
     ]
     return columns
@@ -136,10 +136,13 @@ def _smile_columns(smiles: list[RiskNeutral | None], rows: Expirations, surface:
     return {f"smile_{name}": values for name, values in zip(names, found, strict=True)}
 
 
-def _reason(why: str | None, straddle: bool, far: bool, at_the_money: bool, smile: RiskNeutral | None) -> str | None:
+def _reason(
+    why: str | None, straddle: bool, distance: float, at_the_money: bool, smile: RiskNeutral | None
+) -> str | None:
     said = [] if straddle else [_NO_STRADDLE]
-    if far:
-        said.append("straddle: its strike lies more than half a standard deviation from the forward")
+    if distance > _FAR:
+        told = f"its strike lies {distance:.2f} standard deviations from the forward"
+        said.append(f"straddle: {told}, so that E|S - K| is more than E|S - F|")
     if why is not None:
         said.append(why)
     else:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ots_analytics.chain_expirations import Columns, days_from, known, spot_of, why_unpriced
-from ots_analytics.open_interest import max_pain_of, published
+from ots_analytics.open_interest import max_pain_columns, max_pains_of, published, why_no_max_pain
 from ots_quant import american
 from ots_quant.exposure import (
     Contracts,
@@ -48,6 +48,7 @@ WHO_IS_LONG = (
     " span all four. Where they span zero, as in total they always do, the sign of a figure is the assumption"
 )
 _NAMES = ("gamma", "delta", "vanna", "charm")
+_ALL_LEFT_OUT = "all of its contracts are left out"
 _WIDTHS = (0.01, 0.002, 0.0004)  # around a level found with European Greeks, where American ones look again
 
 
@@ -137,18 +138,15 @@ def exposure_columns(chain: PricedChain, held: Held | None, by: By, side: Side) 
     """A row a strike or an expiration: under ``side``, and the least and greatest under all assumptions."""
     key, row = np.unique(getattr(chain, by), return_inverse=True)
     columns: Columns = {by: key}
+    pains = max_pains_of(chain, row, len(key)) if by == "expiration" else []
     if by == "expiration":
-        pains = [max_pain_of(chain.take(row == one)) for one in range(len(key))]
-        columns |= {
-            "days_to_expiration": days_from(chain, key),
-            "max_pain": np.array([pain.strike for pain in pains]),
-            "max_pain_highest": np.array([pain.highest for pain in pains]),
-        }
+        columns |= {"days_to_expiration": days_from(chain, key), **max_pain_columns(pains)}
     columns |= _by_key(held, row, len(key), side)
     columns["left_out"] = np.bincount(row, _left_out(chain, held), len(key)).astype(np.int64)
-    columns["reason"] = [
-        None if one else "all of its contracts are left out" for one in np.isfinite(columns["gamma"]).tolist()
-    ]
+    said = [[] if one else [_ALL_LEFT_OUT] for one in np.isfinite(columns["gamma"]).tolist()]
+    for reasons, pain in zip(said, pains, strict=False):
+        reasons += why_no_max_pain(pain)
+    columns["reason"] = ["; ".join(reasons) or None for reasons in said]
     return columns
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -102,14 +102,31 @@ def open_interest_columns(chain: PricedChain, by: By) -> Columns:
         "contracts": np.bincount(row, minlength=len(keys)),
         "contracts_without_open_interest": np.bincount(row, ~known_interest, len(keys)).astype(np.int64),
     }
+    said = _reasons(columns)
     if by == "expiration":
-        pains = [max_pain_of(chain.take(row == one)) for one in range(len(keys))]
-        columns |= {
-            "max_pain": np.array([pain.strike for pain in pains]),
-            "max_pain_highest": np.array([pain.highest for pain in pains]),
-        }
-    columns["reason"] = _reasons(columns)
+        pains = max_pains_of(chain, row, len(keys))
+        columns |= max_pain_columns(pains)
+        said = [[*reasons, *why_no_max_pain(pain)] for reasons, pain in zip(said, pains, strict=True)]
+    columns["reason"] = ["; ".join(reasons) or None for reasons in said]
     return columns
+
+
+def max_pains_of(chain: PricedChain, row: NDArray[np.intp], expirations: int) -> list[MaxPain]:
+    """Of each expiration, ``row`` being that of each contract."""
+    return [max_pain_of(chain.take(row == one)) for one in range(expirations)]
+
+
+def max_pain_columns(pains: Sequence[MaxPain]) -> Columns:
+    """The least and the greatest strike of each."""
+    return {
+        "max_pain": np.array([pain.strike for pain in pains]),
+        "max_pain_highest": np.array([pain.highest for pain in pains]),
+    }
+
+
+def why_no_max_pain(pain: MaxPain) -> list[str]:
+    """What a row's reason says of it, if anything."""
+    return [f"max_pain: {pain.reason}"] if pain.reason else []
 
 
 def _contracts(chain: PricedChain) -> Columns:
@@ -136,19 +153,12 @@ def _ratios(
     return np.where(of_calls > 0, of_puts / np.where(of_calls > 0, of_calls, 1), np.nan)
 
 
-def _reasons(columns: Columns) -> list[str | None]:
+def _reasons(columns: Columns) -> list[list[str]]:
+    """Of each row what is to be said of its ratios."""
     unknown = columns["call_open_interest"].unknown
     interest, volume = columns["call_open_interest"].values == 0, columns["call_volume"] == 0
-    return [
-        "; ".join(
-            text
-            for text, holds in (
-                (_NOT_PUBLISHED, without),
-                ("open interest: no calls", no_calls and not without),
-                ("volume: no calls traded", no_volume),
-            )
-            if holds
-        )
-        or None
-        for without, no_calls, no_volume in zip(unknown, interest, volume, strict=True)
-    ]
+    found = []
+    for without, no_calls, no_volume in zip(unknown, interest, volume, strict=True):
+        told = [_NOT_PUBLISHED] if without else ["open interest: no calls"] if no_calls else []
+        found.append([*told, "volume: no calls traded"] if no_volume else told)
+    return found
