@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
+from flask_openapi3.models.media_type import MediaType
+from flask_openapi3.models.schema import Schema
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from ots_common.media_types import ARROW, CSV, JSON, PARQUET, table_types
 
 # text that PostgreSQL can hold, and that does not break a line of a log
 PlainText = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$", strip_whitespace=True)]
@@ -21,6 +25,40 @@ class PageQuery(RequestModel):
 
     limit: int = Field(1000, ge=1, le=10_000, description="Rows at most.")
     cursor: str | None = Field(None, max_length=512, description="`next` of the page before.")
+
+
+def _as_table() -> dict[str, Any]:
+    """What a table may be instead of JSON, for flask-openapi3."""
+    said = {
+        CSV: Schema(type="string", description='RFC 4180 with a header; null is nothing, an empty text `""`'),
+        ARROW: Schema(type="string", format="binary", description="Arrow IPC stream; `ots.about` in its metadata"),
+        PARQUET: Schema(type="string", format="binary", description="Parquet; `ots.about` in its metadata"),
+    }
+    return {"content": {kind: MediaType(schema=said[kind]) for kind in table_types() if kind != JSON}}
+
+
+class TableModel(BaseModel):
+    """An answer around a table, which the client may have as CSV, Arrow or Parquet instead."""
+
+    model_config = ConfigDict(openapi_extra=_as_table())  # type: ignore[typeddict-unknown-key]
+
+
+def _any_part(schema: dict[str, Any]) -> None:
+    schema.pop("required", None)
+
+
+class TableRow(BaseModel):
+    """A row of a table of which ``fields`` may leave out any column."""
+
+    model_config = ConfigDict(json_schema_extra=_any_part)
+
+
+class TablePageQuery(PageQuery):
+    """One page of a table, and its columns."""
+
+    fields: str | None = Field(
+        None, max_length=500, description="Columns of the table, comma-separated, in that order; default all."
+    )
 
 
 class ProblemModel(BaseModel):

@@ -14,9 +14,9 @@ from pydantic import BaseModel, Field, model_validator
 from ots_common.database import Database
 from ots_common.paging import decode_cursor, encode_cursor
 from ots_common.problems import Problem, invalid
-from ots_common.schemas import PageQuery, ProblemModel, RequestModel
+from ots_common.schemas import PageQuery, ProblemModel, RequestModel, TableModel
 from ots_common.service import caller
-from ots_common.tables import table_response
+from ots_common.tables import Kind, table_response
 from ots_common.times import Moment, rfc3339
 from ots_ingestion.backfill_status import get_backfill, list_backfills, shape
 from ots_ingestion.backfills import Asked, OverTheCap, ask, cancel, shape_wants
@@ -28,8 +28,10 @@ from ots_ingestion.vendor import HURRIED, Vendor, VendorError
 from ots_market.symbols import Symbol
 
 _TAG = Tag(name="backfills", description="History from the vendor: priced first, then downloaded and stored once")
-_COLUMNS = ("id", "status", "origin", "requested_by", "start", "end", "progress", "eta_s", "created_at", "finished_at",
-            "error")  # fmt: skip
+_COLUMNS: dict[str, Kind] = {
+    "id": "text", "status": "text", "origin": "text", "requested_by": "text", "start": "time", "end": "time",
+    "progress": "number", "eta_s": "number", "created_at": "time", "finished_at": "time", "error": "text",
+}  # fmt: skip
 _CURL = (
     'curl -X POST -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/json" '
     '-d \'{"symbols":["AAPL"],"schemas":["ohlcv-1d"],"start":"2024-01-02","end":"2024-02-01","dry_run":true}\' '
@@ -202,7 +204,7 @@ class OneBackfillModel(BackfillModel):
     errors: list[PartErrorModel]
 
 
-class BackfillsModel(BaseModel):
+class BackfillsModel(TableModel):
     """Backfills, the newest first."""
 
     source: str

@@ -11,18 +11,19 @@ from pydantic import BaseModel, Field
 
 from ots_common.database import Database
 from ots_common.paging import decode_cursor, encode_cursor
-from ots_common.schemas import PageQuery, PlainText, ProblemModel
-from ots_common.tables import table_response
+from ots_common.schemas import PageQuery, PlainText, ProblemModel, TableModel
+from ots_common.tables import Kind, table_response
 from ots_common.times import rfc3339
 from ots_ingestion.dead_letters import Letter, letters_page
 from ots_ingestion.routes.market_data import Dataset
 from ots_ingestion.settings import IngestionSettings
 
 _TAG = Tag(name="dead letters", description="Records that could not be stored")
-_COLUMNS = (
-    "id", "dataset", "schema", "reason", "origin", "number", "bytes", "whole", "first_time", "state", "buried_at",
-    "seen", "attempts", "tried_at", "stored", "note", "replayed_at",
-)  # fmt: skip
+_COLUMNS: dict[str, Kind] = {
+    "id": "integer", "dataset": "text", "schema": "text", "reason": "text", "origin": "text", "number": "integer",
+    "bytes": "integer", "whole": "flag", "first_time": "time", "state": "text", "buried_at": "time", "seen": "integer",
+    "attempts": "integer", "tried_at": "time", "stored": "integer", "note": "text", "replayed_at": "time",
+}  # fmt: skip
 
 
 class LettersQuery(PageQuery):
@@ -55,7 +56,7 @@ class LetterModel(BaseModel):
     replayed_at: str | None
 
 
-class LettersModel(BaseModel):
+class LettersModel(TableModel):
     """Dead letters, the newest first."""
 
     source: str

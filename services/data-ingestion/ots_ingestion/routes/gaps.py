@@ -12,8 +12,8 @@ from pydantic import BaseModel, Field
 from ots_common.database import Database
 from ots_common.paging import decode_cursor, encode_cursor
 from ots_common.problems import invalid
-from ots_common.schemas import PageQuery, ProblemModel
-from ots_common.tables import table_response
+from ots_common.schemas import PageQuery, ProblemModel, TableModel
+from ots_common.tables import Kind, table_response
 from ots_common.times import Moment, rfc3339
 from ots_ingestion.gaps import Gap, gaps_page
 from ots_ingestion.routes.market_data import Dataset
@@ -22,10 +22,12 @@ from ots_market.symbols import Symbol, canonical_symbol
 
 _TAG = Tag(name="gaps", description="What may be missing, and what became of it")
 _LAST_NS = 2**63 - 1
-_COLUMNS = (
-    "id", "start", "end", "dataset", "schema", "symbol", "evidence", "detail", "state", "opened_at", "closed_at",
-    "closed_by", "found", "repair_attempts", "repair_after", "repair_note",
-)  # fmt: skip
+_COLUMNS: dict[str, Kind] = {
+    "id": "integer", "start": "time", "end": "time", "dataset": "text", "schema": "text", "symbol": "text",
+    "evidence": "text", "detail": "text", "state": "text", "opened_at": "time", "closed_at": "time",
+    "closed_by": "text", "found": "integer", "repair_attempts": "integer", "repair_after": "time",
+    "repair_note": "text",
+}  # fmt: skip
 
 
 class GapsQuery(PageQuery):
@@ -62,7 +64,7 @@ class GapModel(BaseModel):
     repair_note: str | None
 
 
-class GapsModel(BaseModel):
+class GapsModel(TableModel):
     """Gaps in order of their start."""
 
     source: str

@@ -14,8 +14,8 @@ from pydantic import BaseModel, Field, StringConstraints
 from ots_common.database import Database
 from ots_common.paging import decode_cursor, encode_cursor
 from ots_common.problems import Problem, invalid
-from ots_common.schemas import PageQuery, ProblemModel, RequestModel
-from ots_common.tables import table_response
+from ots_common.schemas import ProblemModel, RequestModel, TableModel, TablePageQuery, TableRow
+from ots_common.tables import Kind, parse_fields, table_response
 from ots_common.times import Moment, rfc3339
 from ots_ingestion import queries
 from ots_ingestion.layouts import SCHEMA_IDS
@@ -30,13 +30,23 @@ from ots_market.timeframes import Timeframe
 
 _TAG = Tag(name="market data", description="What is stored, as it came")
 _LAST_NS = 2**63 - 1
-_BAR_COLUMNS = ("time", "open", "high", "low", "close", "volume", "origin", "publishers")
-_TRADE_COLUMNS = ("time", "price", "size", "side", "sequence", "publisher_id", "received_at", "flags")
-_QUOTE_COLUMNS = (
-    "time", "schema", "bid", "ask", "bid_size", "ask_size", "last_price", "last_size", "sequence", "publisher_id",
-    "received_at", "flags",
-)  # fmt: skip
-_INSTRUMENT_COLUMNS = ("symbol", "dataset", "underlying", "expiration", "strike", "right", "multiplier")
+_BAR_COLUMNS: dict[str, Kind] = {
+    "time": "time", "open": "number", "high": "number", "low": "number", "close": "number", "volume": "integer",
+    "origin": "text", "publishers": "integer",
+}  # fmt: skip
+_TRADE_COLUMNS: dict[str, Kind] = {
+    "time": "time", "price": "number", "size": "integer", "side": "text", "sequence": "integer",
+    "publisher_id": "integer", "received_at": "time", "flags": "integer",
+}  # fmt: skip
+_QUOTE_COLUMNS: dict[str, Kind] = {
+    "time": "time", "schema": "text", "bid": "number", "ask": "number", "bid_size": "integer", "ask_size": "integer",
+    "last_price": "number", "last_size": "integer", "sequence": "integer", "publisher_id": "integer",
+    "received_at": "time", "flags": "integer",
+}  # fmt: skip
+_INSTRUMENT_COLUMNS: dict[str, Kind] = {
+    "symbol": "text", "dataset": "text", "underlying": "text", "expiration": "date", "strike": "number",
+    "right": "text", "multiplier": "integer",
+}  # fmt: skip
 
 Dataset = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9.]{1,20}$")]
 QuoteSchema = Literal["mbp-1", "tbbo", "tcbbo", "cmbp-1", "cbbo-1s", "cbbo-1m", "bbo-1s", "bbo-1m"]
@@ -48,7 +58,7 @@ class SymbolPath(RequestModel):
     symbol: Symbol
 
 
-class WindowQuery(PageQuery):
+class WindowQuery(TablePageQuery):
     """A page of what lies in [start, end)."""
 
     start: Moment = Field(0, description="From this time on.")
@@ -70,14 +80,14 @@ class QuotesQuery(WindowQuery):
     quote_schema: QuoteSchema | None = Field(None, alias="schema", description="Only quotes of this schema.")
 
 
-class InstrumentsQuery(PageQuery):
+class InstrumentsQuery(TablePageQuery):
     """A page of instruments."""
 
     underlying: Symbol | None = None
     dataset: Dataset | None = None
 
 
-class BarModel(BaseModel):
+class BarModel(TableRow):
     """``time`` is the start of the interval; prices in dollars."""
 
     time: str
@@ -107,7 +117,7 @@ class AdjustmentModel(BaseModel):
     splits: list[SplitModel]
 
 
-class BarsModel(BaseModel):
+class BarsModel(TableModel):
     """Bars in order of time."""
 
     symbol: str
@@ -120,7 +130,7 @@ class BarsModel(BaseModel):
     next: str | None
 
 
-class TradeModel(BaseModel):
+class TradeModel(TableRow):
     """A trade; price in dollars."""
 
     time: str
@@ -133,7 +143,7 @@ class TradeModel(BaseModel):
     flags: int
 
 
-class TradesModel(BaseModel):
+class TradesModel(TableModel):
     """Trades in order of time."""
 
     symbol: str
@@ -144,7 +154,7 @@ class TradesModel(BaseModel):
     next: str | None
 
 
-class QuoteModel(BaseModel):
+class QuoteModel(TableRow):
     """A quote; a missing side is null."""
 
     time: str
@@ -161,7 +171,7 @@ class QuoteModel(BaseModel):
     flags: int
 
 
-class QuotesModel(BaseModel):
+class QuotesModel(TableModel):
     """Quotes in order of time."""
 
     symbol: str
@@ -172,7 +182,7 @@ class QuotesModel(BaseModel):
     next: str | None
 
 
-class InstrumentModel(BaseModel):
+class InstrumentModel(TableRow):
     """A stock, or an option contract: then with expiration date, strike in dollars, right C or P, and multiplier."""
 
     symbol: str
@@ -184,7 +194,7 @@ class InstrumentModel(BaseModel):
     multiplier: int | None
 
 
-class InstrumentsModel(BaseModel):
+class InstrumentsModel(TableModel):
     """Instruments in order of symbol."""
 
     source: str
@@ -200,6 +210,7 @@ def blueprint(settings: IngestionSettings, database: Database) -> APIBlueprint:
     @api.get("/bars/<symbol>", summary="Stored bars", responses={200: BarsModel, 404: ProblemModel, 422: ProblemModel})
     def bars(path: SymbolPath, query: BarsQuery) -> Response:
         _check_window(query)
+        fields = parse_fields(query.fields, list(_BAR_COLUMNS))
         instrument = find_instrument(database, path.symbol, query.dataset, source=source)
         as_of = min(query.as_of if query.as_of is not None else _LAST_NS, time.time_ns())
         start = max(query.start, decode_cursor(query.cursor, (int,))[0] + 1) if query.cursor else query.start
@@ -227,7 +238,10 @@ def blueprint(settings: IngestionSettings, database: Database) -> APIBlueprint:
             "adjustment": {"applied": query.adjusted, "splits": [split.stated() for split in splits]},
         }
         cursor = encode_cursor([int(page.starts[-1])]) if len(found) > query.limit else None
-        return table_response("bars", _bar_rows(page, splits, query.timeframe), _BAR_COLUMNS, about, cursor)
+        # a split makes parts of shares
+        columns: dict[str, Kind] = {**_BAR_COLUMNS, "volume": "number"} if query.adjusted else _BAR_COLUMNS
+        rows = _bar_rows(page, splits, query.timeframe)
+        return table_response("bars", rows, columns, about, cursor, fields=fields)
 
     @api.get(
         "/trades/<symbol>", summary="Stored trades", responses={200: TradesModel, 404: ProblemModel, 422: ProblemModel}
@@ -284,6 +298,7 @@ def blueprint(settings: IngestionSettings, database: Database) -> APIBlueprint:
 
     @api.get("/instruments", summary="Stored instruments", responses={200: InstrumentsModel, 422: ProblemModel})
     def instruments(query: InstrumentsQuery) -> Response:
+        fields = parse_fields(query.fields, list(_INSTRUMENT_COLUMNS))
         after = decode_cursor(query.cursor, (str, str)) if query.cursor else None
         underlying = query.underlying.upper() if query.underlying else None
         rows = queries.instruments_page(database, underlying, query.dataset, after, query.limit + 1)
@@ -302,7 +317,7 @@ def blueprint(settings: IngestionSettings, database: Database) -> APIBlueprint:
         ]
         more = len(rows) > query.limit
         cursor = encode_cursor([page[-1]["raw_symbol"], page[-1]["dataset"]]) if more else None
-        return table_response("instruments", shaped, _INSTRUMENT_COLUMNS, {"source": source}, cursor)
+        return table_response("instruments", shaped, _INSTRUMENT_COLUMNS, {"source": source}, cursor, fields=fields)
 
     return api
 
@@ -349,10 +364,11 @@ def _ticks(
     source: str,
     rows: list[dict[str, Any]],
     shaped: list[dict[str, Any]],
-    columns: tuple[str, ...],
+    columns: dict[str, Kind],
     query: WindowQuery,
 ) -> Response:
     """A page of trades or quotes; a first page without any is a 404 that says what there is."""
+    fields = parse_fields(query.fields, list(columns))
     if not rows and not query.cursor:
         span = queries.stored_span(database, name, instrument.instrument_id)
         there = f"stored are those from {rfc3339(span[0])} to {rfc3339(span[1])}" if span else "none are stored"
@@ -366,4 +382,4 @@ def _ticks(
         "source": source,
         "as_of": shaped[-1]["time"] if shaped else None,
     }
-    return table_response(name, shaped, columns, about, cursor)
+    return table_response(name, shaped, columns, about, cursor, fields=fields)
