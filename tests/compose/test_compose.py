@@ -375,10 +375,14 @@ def test_callers_and_called_share_their_keys(secrets, monkeypatch):
         ("gateway", "data-ingestion"),
         ("gateway", "analytics"),
         ("analytics", "cache"),
+        ("cache", "analytics"),
+        ("cache", "data-ingestion"),
     }
     assert len({key.get_secret_value() for key in signed.values()}) == len(signed)
-    upstreams = settings["gateway"].upstreams
-    for name, url in upstreams.items():
+    # each knows where those are whom it may call; analytics has no need to ask the cache over HTTP yet
+    for caller in ("gateway", "cache"):
+        assert set(settings[caller].upstreams) == {audience for each, audience in signed if each == caller}
+    for name, url in [*settings["gateway"].upstreams.items(), *settings["cache"].upstreams.items()]:
         port = image_environment(names[name])["BIND"].rpartition(":")[2]
         assert url == f"http://{names[name]}:{port}"
 

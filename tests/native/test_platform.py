@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -169,6 +170,24 @@ def test_snapshots_are_written_as_a_role_of_their_own_without_keys(tmp_path: Pat
     assert "of-snapshots" not in str([program for name, program in programs.items() if name != "analytics-snapshots"])
     assert not {"k" * 40, "of-redis"} & set(str(snapshots.environment).replace("'", " ").split())
     assert "//ots_reader:" in programs["analytics"].environment["DATABASE_URL"]
+
+
+def test_callers_and_called_share_their_keys_and_callers_know_where_those_are(tmp_path: Path) -> None:
+    programs = programs_of(tmp_path)
+    names = {"gateway": "gateway", "cache": "cache", "data-ingestion": "ingestion", "analytics": "analytics"}
+    said = {name: programs[program].environment for name, program in names.items()}
+    signed = {(a, b): key for a in said for b, key in json.loads(said[a]["SIGNING_KEYS"]).items()}
+    accepted = {(a, b): key for b in said for a, key in json.loads(said[b]["ACCEPT_KEYS"]).items()}
+    assert signed == accepted
+    assert set(signed) == {
+        ("gateway", "cache"), ("gateway", "data-ingestion"), ("gateway", "analytics"), ("analytics", "cache"),
+        ("cache", "analytics"), ("cache", "data-ingestion"),
+    }  # fmt: skip
+    for caller in ("gateway", "cache"):
+        upstreams = json.loads(said[caller]["UPSTREAMS"])
+        assert set(upstreams) == {audience for each, audience in signed if each == caller}
+        for audience, url in upstreams.items():
+            assert url == f"http://{said[audience]['BIND']}"
 
 
 def test_with_real_data_there_is_no_simulator_and_nothing_starts_by_itself(tmp_path: Path) -> None:

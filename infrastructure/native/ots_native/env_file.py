@@ -45,6 +45,8 @@ SECRETS: dict[str, Callable[[], str]] = {
     "KEY_GATEWAY_INGESTION": _password,
     "KEY_GATEWAY_ANALYTICS": _password,
     "KEY_ANALYTICS_CACHE": _password,
+    "KEY_CACHE_ANALYTICS": _password,
+    "KEY_CACHE_INGESTION": _password,
     "SIMULATOR_KEY": _vendor_key,
 }
 

@@ -43,11 +43,15 @@ class Keys:
 def _keys(values: Mapping[str, str]) -> dict[str, Keys]:
     to_cache, to_ingestion = values["KEY_GATEWAY_CACHE"], values["KEY_GATEWAY_INGESTION"]
     to_analytics, from_analytics = values["KEY_GATEWAY_ANALYTICS"], values["KEY_ANALYTICS_CACHE"]
+    cache_to_analytics, cache_to_ingestion = values["KEY_CACHE_ANALYTICS"], values["KEY_CACHE_INGESTION"]
     return {
         "gateway": Keys({}, {"cache": to_cache, "data-ingestion": to_ingestion, "analytics": to_analytics}),
-        "cache": Keys({"gateway": to_cache, "analytics": from_analytics}, {}),
-        "ingestion": Keys({"gateway": to_ingestion}, {}),
-        "analytics": Keys({"gateway": to_analytics}, {"cache": from_analytics}),
+        "cache": Keys(
+            {"gateway": to_cache, "analytics": from_analytics},
+            {"analytics": cache_to_analytics, "data-ingestion": cache_to_ingestion},
+        ),
+        "ingestion": Keys({"gateway": to_ingestion, "cache": cache_to_ingestion}, {}),
+        "analytics": Keys({"gateway": to_analytics, "cache": cache_to_analytics}, {"cache": from_analytics}),
     }
 
 
@@ -174,10 +178,15 @@ class Programs:
             "ACCEPT_KEYS": _compact(self._keys[name].accepts),
             "SIGNING_KEYS": _compact(self._keys[name].signs),
         }
-        if name == "gateway":
+        if name in ("gateway", "cache"):
             environment["UPSTREAMS"] = _compact(
-                {audience: f"http://127.0.0.1:{self._port(service)}" for service, audience in _AUDIENCES.items()}
+                {
+                    audience: f"http://127.0.0.1:{self._port(service)}"
+                    for service, audience in _AUDIENCES.items()
+                    if audience in self._keys[name].signs
+                }
             )
+        if name == "gateway":
             environment |= {secret: values[secret] for secret in ("JWT_SIGNING_KEY", "METRICS_TOKEN")}
             environment |= {"DRAIN_S": values["DRAIN_S"], **self._named(FOR_GATEWAY)}
         if name == "ingestion":
