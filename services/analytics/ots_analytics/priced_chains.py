@@ -253,7 +253,7 @@ def _priced(contracts: Contracts, spot: Spot | None, rate: Rate, bid: Floats, as
     bid_volatility[crossed] = ask_volatility[crossed] = np.nan
     surface, theoretical = None, nothing
     if rate.kind is not None:
-        surface = fit_surface(right, strike, years, bid, ask, price, forward, carry_rate)
+        surface = fit_surface(right, strike, years, bid, ask, price, forward, carry_rate, volatility=volatility)
         fitted = np.where(surface.inside(years, strike), surface.volatility(years, strike), np.nan)
         theoretical = american.price(*terms, fitted)
     return _Priced(

@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ots_quant import american as american_options
+from ots_quant import european
 from ots_quant.surface import LEAST_STRIKES, LeftOut, Shape, Surface, fit_surface, normal
 from ots_quant.surface.fit import Targets, descend, descend_reference, fit_independent
 from ots_quant.surface.slices import Slices, butterfly, total_variance
@@ -51,6 +53,24 @@ def test_american_quotes_give_the_same_smile_as_european_ones() -> None:
     assert np.abs(error(surface, chain)).max() < 1e-4
     wrong = fitted(chain, american=False)
     assert np.abs(error(wrong, chain)).max() > 10 * np.abs(error(surface, chain)).max()
+
+
+@pytest.mark.parametrize("exercise", ["american", "european"])
+def test_volatilities_that_are_known_already_give_the_very_same_surface(exercise: str) -> None:
+    american = exercise == "american"
+    chain = american_chain([73 / 365, 1.0], svi, rate=0.05, dividend_yield=0.02, strikes=21, half_spread=0.05)
+    dividend_yield = chain.rate - np.log(chain.forward / SPOT) / chain.years
+    invert = american_options.implied_volatility if american else european.implied_volatility
+    mid = (chain.bid + chain.ask) / 2
+    implied = invert(mid, chain.right, SPOT, chain.strike, chain.years, chain.rate, dividend_yield)
+    one = fitted(chain, american=american)
+    arguments = (*chain.quotes, SPOT, chain.forward, chain.rate)
+    other = fit_surface(*arguments, american=american, volatility=implied)
+    np.testing.assert_array_equal(np.stack(one.slices), np.stack(other.slices))
+    np.testing.assert_array_equal(one.left_out, other.left_out)
+    # they are what is fitted, and not inverted once more
+    higher = fit_surface(*arguments, american=american, volatility=implied + 0.1)
+    assert (higher.volatility(chain.years, chain.forward) > one.volatility(chain.years, chain.forward) + 0.05).all()
 
 
 def test_noise_averages_out() -> None:

@@ -47,31 +47,32 @@ def fit_surface(
     rate: ArrayLike,
     *,
     american: bool = True,
+    volatility: ArrayLike | None = None,
 ) -> Surface:
     """The volatility surface of one underlying's chain.
 
     All but ``spot`` are per contract and broadcast to shape (contracts,): ``right`` +1 call or -1 put, ``years`` of 365
     days to expiration, ``forward`` and ``rate`` of the contract's expiration (see `ots_quant.parity`). A contract that
     does not tell about the smile is left out, with a reason in ``Surface.left_out``. An expiration without any contract
-    left has no slice; without any slice the surface answers NaN.
+    left has no slice; without any slice the surface answers NaN. ``volatility``: what the mids imply at this forward
+    and rate, NaN for nothing, from whoever has inverted them already.
 
     Raises ValueError that names an argument of a wrong shape or kind, or a spot that is not positive.
     """
     if not (np.ndim(spot) == 0 and np.isfinite(numbers("spot", spot)) and spot > 0):
         raise ValueError(f"spot must be a positive number, not {spot!r}")
-    vectors, shape = broadcast(
-        {
-            "right": right,
-            "strike": strike,
-            "years": years,
-            "bid": bid,
-            "ask": ask,
-            "forward": forward,
-            "rate": rate,
-        }
-    )
-    quotes = Quotes(*vectors)
-    points = points_of(quotes, float(spot), american)
+    named = {
+        "right": right,
+        "strike": strike,
+        "years": years,
+        "bid": bid,
+        "ask": ask,
+        "forward": forward,
+        "rate": rate,
+    }
+    vectors, shape = broadcast(named if volatility is None else {**named, "volatility": volatility})
+    quotes = Quotes(*vectors[:7])
+    points = points_of(quotes, float(spot), american, None if volatility is None else vectors[7])
     rows = _rows_of(points)
     fitted = _fit(points, rows)
     return Surface(

@@ -74,19 +74,22 @@ class Points(NamedTuple):
     """Total variance near the money, one per expiration; NaN without a contract that tells it."""
 
 
-def points_of(quotes: Quotes, spot: float, american: bool) -> Points:
-    """Volatilities of the contracts that tell about the smile. Never raises: bad numbers are left out with a reason."""
+def points_of(quotes: Quotes, spot: float, american: bool, implied: Values | None = None) -> Points:
+    """Volatilities of the contracts that tell about the smile: those in ``implied``, or else inverted here.
+
+    Never raises: bad numbers are left out with a reason.
+    """
     expirations, expiration = group_expirations(quotes.years)
     with np.errstate(all="ignore"):  # bad numbers are told apart below, and become NaN until then
         k = np.log(quotes.strike / quotes.forward)
         left_out = _unusable(quotes)
         usable = left_out == LeftOut.USED
         outside = usable & (quotes.right * k >= 0)
-        volatility = _volatility(quotes, outside, spot, american)
+        volatility = _volatility(quotes, outside, spot, american, implied)
         near = _near_the_money(volatility, k, expiration, expirations.size)
         share = _share_of_leg(quotes.right, k, np.append(near, np.nan)[expiration] * np.sqrt(quotes.years))
         inside = usable & ~outside & (share > 0)
-        volatility = np.where(inside, _volatility(quotes, inside, spot, american), volatility)
+        volatility = np.where(inside, _volatility(quotes, inside, spot, american, implied), volatility)
         theta = (near * np.sqrt(expirations)) ** 2
         half_spread = (quotes.ask - quotes.bid) / 2.0 / _vega(quotes, k, volatility)
         left_out[usable & ~outside & ~inside] = LeftOut.IN_THE_MONEY
@@ -138,23 +141,25 @@ def _share_of_leg(right: Values, k: Values, deviation: Values) -> Values:
     )
 
 
-def _volatility(quotes: Quotes, wanted: NDArray[np.bool_], spot: float, american: bool) -> Values:
+def _volatility(
+    quotes: Quotes, wanted: NDArray[np.bool_], spot: float, american: bool, implied: Values | None
+) -> Values:
     """NaN for what is not wanted, and for a deviation to expiration that no option has."""
-    chosen = Quotes(*(values[wanted] for values in quotes))
-    dividend_yield = chosen.rate - np.log(chosen.forward / spot) / chosen.years
-    implied = american_options.implied_volatility if american else european.implied_volatility
     volatility = np.full(wanted.shape, np.nan)
-    volatility[wanted] = implied(
-        (chosen.bid + chosen.ask) / 2.0,
-        chosen.right,
-        spot,
-        chosen.strike,
-        chosen.years,
-        chosen.rate,
-        dividend_yield,
-    )
+    if implied is not None:
+        volatility[wanted] = implied[wanted]
+    else:
+        volatility[wanted] = _inverted(Quotes(*(values[wanted] for values in quotes)), spot, american)
     deviation = volatility * np.sqrt(quotes.years)
     return np.where((deviation > _LEAST_DEVIATION) & (deviation < _GREATEST_DEVIATION), volatility, np.nan)
+
+
+def _inverted(quotes: Quotes, spot: float, american: bool) -> Values:
+    """What the mids imply."""
+    dividend_yield = quotes.rate - np.log(quotes.forward / spot) / quotes.years
+    implied = american_options.implied_volatility if american else european.implied_volatility
+    mid = (quotes.bid + quotes.ask) / 2.0
+    return implied(mid, quotes.right, spot, quotes.strike, quotes.years, quotes.rate, dividend_yield)
 
 
 def _vega(quotes: Quotes, k: Values, volatility: Values) -> Values:
