@@ -198,6 +198,14 @@ class TestUnusual:
         assert early["window"]["minutes"] == 60
         assert 0 < early["all_contracts"]["volume"] < sum(volumes[TODAY].values())
 
+    def test_sessions_count_in_which_nothing_traded_by_then(self, analytics):
+        """Half a minute after the open no minute is over: each session before traded as little, and is stored."""
+        answer = analytics.get(f"/options/AAPL/unusual?as_of={rfc3339(TODAY * DAY + 30 * SECOND)}")
+        assert answer["window"]["minutes"] == 0
+        assert answer["history"]["sessions"] == SESSIONS
+        assert (answer["all_contracts"]["volume"], answer["all_contracts"]["history_mean"]) == (0, 0)
+        assert answer["contracts"] == []
+
     def test_a_session_with_a_gap_does_not_count(self, market, analytics):
         """What may be missing is no low volume; once the gap is closed, the session counts again."""
         day = TODAY - 3

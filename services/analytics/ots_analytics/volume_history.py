@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -19,14 +20,23 @@ Ints = NDArray[np.int64]
 
 _TCBBO = 17  # Databento's number of the schema that has the consolidated quote before each trade
 _TRADE_SCHEMAS = ["trades", "ohlcv-1m"]  # what minute bars come from
-# a session each: with its bounds written out, only its own partition is read; and whole, to know whether it is stored
+# a session each: with its bounds written out, only its own partition is read
 _SESSION = """
-    SELECT %(position)s AS position, b.instrument_id,
-           coalesce(sum(b.volume) FILTER (WHERE b.ts < %(until)s), 0)::bigint AS volume
+    SELECT %(position)s AS position, b.instrument_id, sum(b.volume)::bigint AS volume
     FROM bars_1m b JOIN instruments i USING (instrument_id)
     WHERE i.underlying = %(underlying)s AND i.expiration >= %(session)s
-      AND left(i.raw_symbol, 6) = rpad(i.underlying, 6) AND b.ts >= %(opened)s AND b.ts < %(end)s
+      AND left(i.raw_symbol, 6) = rpad(i.underlying, 6) AND b.ts >= %(opened)s AND b.ts < %(until)s
     GROUP BY b.instrument_id
+"""
+# sessions in whose minutes in question nothing traded: whether anything of them is stored
+_STORED = """
+    SELECT position
+    FROM unnest(%(positions)s, %(opened)s::timestamptz[], %(ends)s::timestamptz[]) AS s(position, opened, ends)
+    WHERE EXISTS (
+        SELECT FROM instruments i JOIN bars_1m b USING (instrument_id)
+        WHERE i.underlying = %(underlying)s AND i.expiration >= %(oldest)s
+          AND left(i.raw_symbol, 6) = rpad(i.underlying, 6) AND b.ts >= s.opened AND b.ts < s.ends
+    )
 """
 _COLUMNS = (("position", "int4"), ("instrument_id", "int4"), ("volume", "int8"))
 _GAPS = """
@@ -103,12 +113,14 @@ def read_volumes_by_time_of_day(
     opens, closes = sessions.opens[chosen], sessions.closes[chosen]
     lasted = closes - opens >= elapsed
     with database.connection() as connection:
-        # nothing that came after the moment is looked at
-        ends = np.minimum(closes, until_ns)
-        rows = _read_sessions(connection, underlying, sessions.dates[chosen], opens, ends, elapsed)
+        rows = _read_sessions(connection, underlying, sessions.dates[chosen], opens, elapsed)
     gaps = _read_gaps(database, underlying, int(opens[-1]), until_ns)
     totals = np.bincount(rows["position"], rows["volume"], len(chosen)).astype(np.int64)
     stored = np.bincount(rows["position"], minlength=len(chosen)) > 0
+    quiet = np.flatnonzero(~stored[1:]) + 1
+    if len(quiet):
+        oldest = sessions.date_at(int(chosen[-1]))
+        stored[_read_stored(database, underlying, oldest, quiet, opens[quiet], closes[quiet])] = True
     in_gap = np.array([any(s < o + elapsed and e > o for s, e in gaps) for o in opens.tolist()], bool)
     earlier = np.append(np.logical_or.accumulate(stored[::-1])[::-1][1:], False)
     why = np.select(
@@ -149,7 +161,7 @@ def read_sides(database: Database, moment: Moment, instrument_ids: Ints, until_n
 
 
 def _read_sessions(
-    connection: Connection, underlying: str, dates: NDArray[np.datetime64], opens: Ints, ends: Ints, elapsed: int
+    connection: Connection, underlying: str, dates: NDArray[np.datetime64], opens: Ints, elapsed: int
 ) -> NDArray[Any]:
     """A row a session (by its position) and contract that traded."""
     with connection.cursor() as cursor:
@@ -162,12 +174,25 @@ def _read_sessions(
                     "session": day.astype(object),
                     "opened": to_datetime(opened),
                     "until": to_datetime(opened + elapsed),
-                    "end": to_datetime(end),
                 },
             ).decode()
-            for position, (day, opened, end) in enumerate(zip(dates, opens.tolist(), ends.tolist(), strict=True))
+            for position, (day, opened) in enumerate(zip(dates, opens.tolist(), strict=True))
         ]
     return copy_out(connection, " UNION ALL ".join(parts), _COLUMNS)
+
+
+def _read_stored(
+    database: Database, underlying: str, oldest: date, positions: Ints, opens: Ints, closes: Ints
+) -> list[int]:
+    """The positions of the sessions of which a bar of the underlying's options is stored."""
+    asked = {
+        "underlying": underlying,
+        "oldest": oldest,
+        "positions": positions.tolist(),
+        "opened": [to_datetime(t) for t in opens.tolist()],
+        "ends": [to_datetime(t) for t in closes.tolist()],
+    }
+    return [row[0] for row in database.rows(_STORED, asked)]
 
 
 def _read_gaps(database: Database, underlying: str, since_ns: int, until_ns: int) -> list[tuple[int, int]]:
