@@ -1,11 +1,11 @@
 """Which users exist, and which are locked, is nobody's to know (OWASP API2:2023, CWE-204, CWE-208).
 
-By body, by status, by headers, and by time: medians of many interleaved attempts in one run, with a margin that is far
-below the cost of the argon2 that a short cut would save.
+By body, by status, by headers, and by time: the quicker of many interleaved attempts in one run (what else the machine
+does only adds time, so whoever measures takes the lower end), with a margin that is far below the cost of the argon2
+that a short cut would save.
 """
 
 import hashlib
-import statistics
 import time
 import uuid
 
@@ -15,7 +15,7 @@ import requests
 from ots_gateway.access import Role
 
 PASSWORD = "a long enough passphrase"
-ROUNDS = 24
+ROUNDS, MOST_ROUNDS = 12, 150
 
 
 @pytest.fixture(scope="module")
@@ -68,25 +68,29 @@ def test_by_status_body_and_headers(gateway, names):
 
 
 def test_by_time(gateway, names):
-    """The medians of all kinds lie within a half, on a machine that does other things too; without the equal work an
-    unknown name would be 5x faster."""
+    """The quickest answers of all kinds lie within two fifths; without equal work an unknown name would be 5x faster.
+
+    Other work on the machine only adds time, so it takes more attempts until each kind has had an undisturbed one, as
+    it would take whoever measures from outside; a real difference stays however many there are.
+    """
     session = requests.Session()
-    seconds = {kind: [] for kind in names}
     for _ in range(3):
         for name in names.values():
             login(gateway, name, "wrong password", session)
-    for _ in range(ROUNDS):
+    quickest = dict.fromkeys(names, float("inf"))
+    for turn in range(MOST_ROUNDS):
         for kind, name in names.items():
             gateway.database.execute("UPDATE login_failures SET failures = 0, locked_until = NULL")
             if kind == "locked":
                 lock(gateway, name)
             began = time.perf_counter()
             assert login(gateway, name, "wrong password", session).status_code == 401
-            seconds[kind].append(time.perf_counter() - began)
-    medians = {kind: statistics.median(times) for kind, times in seconds.items()}
-    assert max(medians.values()) < 1.5 * min(medians.values()), medians
+            quickest[kind] = min(quickest[kind], time.perf_counter() - began)
+        if turn >= ROUNDS and max(quickest.values()) < 1.4 * min(quickest.values()):
+            break
+    assert max(quickest.values()) < 1.4 * min(quickest.values()), quickest
     # and argon2 is most of it: a short cut would show
-    assert min(medians.values()) > 0.008, medians
+    assert min(quickest.values()) > 0.008, quickest
 
 
 def test_making_a_user_is_the_only_way_to_learn_a_name_and_asks_for_an_admin(gateway, names):
