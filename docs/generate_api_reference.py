@@ -34,7 +34,9 @@ before it may: viewer, trader, operator, admin.
 
 Times are RFC 3339 in UTC with up to nanoseconds; as a parameter also with another offset, or a date (midnight UTC).
 Prices are numbers in dollars. Lists come in pages: `next` is the path of the following page, or null.
-`Accept: text/csv` gives the rows of a list as CSV with the same values; then `Link: <...>; rel="next"` leads on.
+What is also a table comes with the same values as CSV, Arrow or Parquet by `Accept`; then
+`Link: <...>; rel="next"` leads on. Answers to GET have an ETag: `If-None-Match` with it gets 304 while it holds.
+Larger answers come compressed to whom sends `Accept-Encoding: gzip`.
 
 Errors are `application/problem+json` (RFC 9457): `type`, `title`, `status`, `detail`, `instance`, `request_id`, for
 wrong input `errors` (a `pointer` to each field and what is wrong with it), and where it helps a `hint`. An unknown
@@ -98,6 +100,8 @@ def _operation(route: Route, document: dict[str, Any]) -> str:
         elif status.startswith("2") and content:
             told = content["schema"]
             lines += [f"Answer {status}:", "", *_fields(content["schema"], document), ""]
+            if tables := [f"`{media}`" for media in answer["content"] if media != "application/json"]:
+                lines += [f"Also as {', '.join(tables)}.", ""]
     # the framework lists 422 everywhere, also where there is nothing to get wrong
     possible = bool(operation.get("parameters") or operation.get("requestBody"))
     errors = [status for status in sorted(answers) if not status.startswith("2") and (possible or status != "422")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any, Literal
 
-from flask import Response, json
+from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel, Field
@@ -16,8 +16,8 @@ from ots_analytics.settings import AnalyticsSettings
 from ots_analytics.snapshot_store import read_history, underlyings_with_snapshots
 from ots_common.database import Database
 from ots_common.problems import Problem, invalid
-from ots_common.schemas import ProblemModel, RequestModel
-from ots_common.tables import table_response, wants_csv
+from ots_common.schemas import ProblemModel, RequestModel, TableModel
+from ots_common.tables import Kind, table_response
 from ots_common.times import Moment, rfc3339
 from ots_market.prices import dollars
 from ots_market.sessions import Sessions, sessions_of
@@ -27,15 +27,18 @@ from ots_market.timeframes import DAY_NS
 _TAG = Tag(name="options", description="Implied volatility of stored option chains")
 _LAST_NS = 2**63 - 1
 _MOST_DAYS_OF_ALL = 7
-_SNAPSHOT_COLUMNS = (
-    "at", "session", "closing", "spot", "spot_time", "spot_kind", "rate_kind", "rate_detail", "volatility_30d",
-    "reason", "contracts_used", "contracts_refused", "newest_input", "method",
-)  # fmt: skip
-_EXPIRATION_COLUMNS = (
-    "at", "session", "closing", "spot", "expiration", "days_to_expiration", "years", "forward", "forward_low",
-    "forward_high", "rate", "rate_kind", "rate_low", "rate_high", "dividend_yield", "at_the_money", "call_25_delta",
-    "put_25_delta", "shape", "reason", "contracts_used", "contracts_refused",
-)  # fmt: skip
+_SNAPSHOT_COLUMNS: dict[str, Kind] = {
+    "at": "time", "session": "date", "closing": "flag", "spot": "number", "spot_time": "time", "spot_kind": "text",
+    "rate_kind": "text", "rate_detail": "text", "volatility_30d": "number", "reason": "text",
+    "contracts_used": "integer", "contracts_refused": "json", "newest_input": "time", "method": "text",
+}  # fmt: skip
+_EXPIRATION_COLUMNS: dict[str, Kind] = {
+    "at": "time", "session": "date", "closing": "flag", "spot": "number", "expiration": "date",
+    "days_to_expiration": "integer", "years": "number", "forward": "number", "forward_low": "number",
+    "forward_high": "number", "rate": "number", "rate_kind": "text", "rate_low": "number", "rate_high": "number",
+    "dividend_yield": "number", "at_the_money": "number", "call_25_delta": "number", "put_25_delta": "number",
+    "shape": "text", "reason": "text", "contracts_used": "integer", "contracts_refused": "json",
+}  # fmt: skip
 _UNITS = {
     "spot, forward": "dollars",
     "volatility": "a decimal a year; American exercise, years of 365 days",
@@ -67,7 +70,7 @@ class VolatilityHistoryQualityModel(BaseModel):
     stale: bool = Field(description="true when the newest session that closed by as_of has no snapshot")
 
 
-class VolatilityHistoryModel(BaseModel):
+class VolatilityHistoryModel(TableModel):
     """Snapshots, the oldest first; ``as_of`` is the time of the newest quote or price in them."""
 
     underlying: str
@@ -118,9 +121,8 @@ def blueprint(settings: AnalyticsSettings, database: Database, answers: Answers)
         }
         by_session = query.by == "session"
         rows = [_session(row) for row in found] if by_session else [e for row in found for e in _expirations(row)]
-        if wants_csv():
-            rows = [{**row, "contracts_refused": json.dumps(row["contracts_refused"])} for row in rows]
-        return table_response("history", rows, _SNAPSHOT_COLUMNS if by_session else _EXPIRATION_COLUMNS, about, None)
+        columns = _SNAPSHOT_COLUMNS if by_session else _EXPIRATION_COLUMNS
+        return table_response("history", rows, columns, about, None)
 
     return api
 
