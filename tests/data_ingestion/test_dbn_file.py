@@ -145,3 +145,24 @@ def test_mixed_records_are_found_one_by_one_whatever_is_behind_them(kinds, behin
         found = group_records(buffer, offsets, layouts)
         for rtype, group in found.items():
             assert [one.tobytes() for one in group] == [one for one in records if one[1] == rtype]
+
+
+@pytest.mark.parametrize(
+    ("number", "size", "cut_at", "firsts"),
+    [
+        (300, 100, 0, [0, 100, 200]),
+        (312, 100, 0, [0, 100, 200]),  # an eighth more, in the last
+        (313, 100, 0, [0, 100, 200, 300]),
+        (312, 100, 300, [0, 100, 200, 300]),  # somebody stored the first 300
+        (312, 100, 250, [0, 100, 200, 250]),
+        (450, 100, 200, [0, 100, 200, 300, 400]),
+        (5, 100, 3, [0, 3]),
+        (5, 100, 5, [0]),
+    ],
+)
+def test_where_batches_are_cut(tmp_path_factory, number, size, cut_at, firsts):
+    records = [trade(START + i, 100, sequence=i) for i in range(number)]
+    _, path = check(tmp_path_factory, dbn_file(Schema.TRADES, records))
+    batches = list(read_batches(path, size, cut_at))
+    assert [batch.first for batch in batches] == firsts
+    assert b"".join(batch.groups[0].tobytes() for batch in batches) == b"".join(records)

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from ots_common.database import Connection
 
-# rows encoded at a time: the server stores the ones before while these are made
+# rows encoded at a time: the server stores the ones before while these are made. It waits for the first alone
+_FIRST_ROWS = 2_048
 _PIECE_ROWS = 16_384
 _HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _TRAILER = b"\xff\xff"
@@ -71,8 +72,8 @@ def _pieces(columns: Sequence[Column]) -> Iterator[bytes]:
     rows = np.empty(min(n, _PIECE_ROWS), dtype)
     rows["fields"] = len(columns)
     yield _HEADER
-    for first in range(0, n, _PIECE_ROWS):
-        piece = slice(first, min(first + _PIECE_ROWS, n))
+    for first in (0, *range(min(_FIRST_ROWS, n), n, _PIECE_ROWS)):
+        piece = slice(first, min(first + (_PIECE_ROWS if first else _FIRST_ROWS), n))
         yield _encode_rows(rows[: piece.stop - first], [column.take(piece) for column in columns])
     yield _TRAILER
 
@@ -104,6 +105,12 @@ def _check_fits(column: Column, n: int, width: int) -> None:
         limit = 1 << (8 * width - 1)
         if int(values.min()) < -limit or int(values.max()) >= limit:
             raise ValueError(f"column {column.name} has a value that does not fit {column.kind}")
+
+
+def array_literal(values: NDArray[np.integer[Any]]) -> str:
+    """Whole numbers as PostgreSQL's text of an array, to be cast (``%s::bigint[]``): one literal, where a list becomes
+    an expression of as many elements, each of which the client writes and the server reads by itself."""
+    return "{" + ",".join(map(str, values.tolist())) + "}"
 
 
 def copy_in(connection: Connection, table: str, columns: Sequence[Column]) -> None:

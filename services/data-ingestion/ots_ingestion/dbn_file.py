@@ -9,7 +9,9 @@ Layouts come from ``databento_dbn``, frames from the Zstandard format (RFC 8878,
 
 from __future__ import annotations
 
+import itertools
 import struct
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,7 +30,8 @@ _MAX_METADATA_BYTES = 256 * 2**20
 _HEADER_BYTES = 16
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 _SYMBOL_MAPPING = 22
-_CHUNK_BYTES = 4 * 2**20
+# small enough to stay in the processor's cache from one step to the next
+_CHUNK_BYTES = 2**20
 _MAX_WINDOW_BYTES = 128 * 2**20
 
 Records = NDArray[Any]
@@ -96,35 +99,69 @@ def verify(path: Path, *, max_decompressed_bytes: int) -> Summary:
     return Summary(header, count, frozenset(rtypes))
 
 
-def read_batches(path: Path, batch_records: int) -> Iterator[Batch]:
-    """The records of a verified file in batches of at most ``batch_records``; the cuts depend on nothing but the file.
+def read_batches(path: Path, batch_records: int, cut_at: int = 0) -> Iterator[Batch]:
+    """The records of a verified file in batches of about ``batch_records``; the cuts depend on nothing but the file.
 
-    A batch also ends before symbol mappings that follow other records, so that what a mapping says holds for every
-    other record of its batch.
+    A batch has just as many, but the last: that has what is left, which may be an eighth more, so that no small rest is
+    a batch of its own. A batch also ends before symbol mappings that follow other records, so that what a mapping says
+    holds for every other record of its batch. ``cut_at``: the number of a record that begins a batch in any case, as it
+    did for whoever stored those before it.
     """
     with _open(path) as stream:
         layouts = _layouts(_read_header(stream, with_intervals=False))
-        first = 0
-        held: list[tuple[NDArray[np.uint8], NDArray[np.int64]]] = []
-        waiting = 0
+        gathered = _Gathered(batch_records, cut_at, layouts)
         mapping = True
         for buffer, offsets in _split(stream, None):
             is_mapping = buffer[offsets + 1] == _SYMBOL_MAPPING
-            begins = is_mapping & ~np.concatenate(([mapping], is_mapping[:-1]))
+            begins = np.flatnonzero(is_mapping & ~np.concatenate(([mapping], is_mapping[:-1])))
             mapping = bool(is_mapping[-1])
-            for part in np.split(np.arange(len(offsets)), np.flatnonzero(begins)):
-                if len(part) and begins[part[0]] and waiting:
-                    yield _batch(held, first, waiting, layouts)
-                    first, held, waiting = first + waiting, [], 0
-                while len(part):
-                    taken, part = np.split(part, [batch_records - waiting])
-                    held.append((buffer, offsets[taken]))
-                    waiting += len(taken)
-                    if waiting == batch_records:
-                        yield _batch(held, first, waiting, layouts)
-                        first, held, waiting = first + waiting, [], 0
-        if waiting:
-            yield _batch(held, first, waiting, layouts)
+            for first, last in itertools.pairwise([0, *begins.tolist(), len(offsets)]):
+                if first in begins:
+                    yield from gathered.rest()
+                yield from gathered.add(buffer, offsets[first:last])
+        yield from gathered.rest()
+
+
+class _Gathered:
+    """Records on their way into a batch."""
+
+    def __init__(self, batch_records: int, cut_at: int, layouts: dict[int, np.dtype[Any]]) -> None:
+        self._size = batch_records
+        self._most = batch_records + batch_records // 8
+        self._cut_at = cut_at
+        self._layouts = layouts
+        self._first = 0
+        self._held: deque[tuple[NDArray[np.uint8], NDArray[np.int64]]] = deque()
+        self._waiting = 0
+
+    def add(self, buffer: NDArray[np.uint8], offsets: NDArray[np.int64]) -> Iterator[Batch]:
+        """Take in the records that start at ``offsets``; the batches that are full with them."""
+        if len(offsets):
+            self._held.append((buffer, offsets))
+            self._waiting += len(offsets)
+        while self._waiting > self._most or self._first < self._cut_at <= self._first + self._waiting:
+            to_cut = self._cut_at - self._first
+            yield self._take(to_cut if 0 < to_cut <= self._size else self._size)
+
+    def rest(self) -> Iterator[Batch]:
+        """The last batch before an end."""
+        if self._waiting:
+            yield self._take(self._waiting)
+
+    def _take(self, count: int) -> Batch:
+        parts = []
+        missing = count
+        while missing:
+            buffer, offsets = self._held.popleft()
+            if len(offsets) > missing:
+                self._held.appendleft((buffer, offsets[missing:]))
+                offsets = offsets[:missing]
+            parts.append((buffer, offsets))
+            missing -= len(offsets)
+        batch = _batch(parts, self._first, count, self._layouts)
+        self._first += count
+        self._waiting -= count
+        return batch
 
 
 def read_header(path: Path) -> FileHeader:
@@ -171,15 +208,22 @@ def _batch(
             mine = offsets[kinds == rtype]
             layout = layouts.get(int(rtype), _HEADER_ONLY)
             found.setdefault(int(rtype), []).append(_gather(buffer, mine, layout))
-    return Batch(first, count, {rtype: np.concatenate(arrays) for rtype, arrays in found.items()})
+    return Batch(first, count, {rtype: _joined(arrays) for rtype, arrays in found.items()})
+
+
+def _joined(arrays: list[Records]) -> Records:
+    """One array of its own, copied as bytes: records would be copied field by field."""
+    return np.concatenate([one.view(np.uint8) for one in arrays]).view(arrays[0].dtype)
 
 
 def _gather(buffer: NDArray[np.uint8], offsets: NDArray[np.int64], layout: np.dtype[Any]) -> Records:
     size = layout.itemsize
     steps = np.diff(offsets)
     if not len(steps) or (steps == steps[0]).all():
-        # evenly spaced: a strided view, copied once
+        # evenly spaced: as they are, or a strided view that is copied once
         step = int(steps[0]) if len(steps) else size
+        if step == size:
+            return buffer[offsets[0] : offsets[0] + len(offsets) * size].view(layout)
         rows = np.lib.stride_tricks.as_strided(buffer[offsets[0] :], (len(offsets), size), (step, 1))
         return np.ascontiguousarray(rows).view(layout)[:, 0]
     # a record at each byte, as far as the bytes reach: taking some of them copies each at once

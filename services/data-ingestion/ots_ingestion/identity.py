@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,26 @@ def record_words(records: NDArray[Any]) -> list[NDArray[np.uint64]]:
     padded = np.pad(raw, ((0, 0), (0, -raw.shape[1] % 8)))
     words = np.ascontiguousarray(padded).view(np.uint64)
     return [words[:, i] for i in range(words.shape[1])]
+
+
+def has_equals(digests: NDArray[np.int64], *others: NDArray[Any]) -> bool:
+    """Whether two rows may be equal in all of these columns, each shape (n,): always where two are, and by chance never
+    (once in 2**64 pairs). A sort of one word a row is a fraction of one by several columns."""
+    return bool(len(_shared(_words(digests, *others))))
+
+
+def _words(digests: NDArray[np.int64], *others: NDArray[Any]) -> NDArray[np.uint64]:
+    """A word for each row: the same for equal ones, and hardly ever for others."""
+    words = digests.view(np.uint64)
+    for other in others:
+        words = (words ^ other.astype(np.uint64)) * _MULTIPLIER
+    return words
+
+
+def _shared(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    ordered = np.sort(words)
+    shared: NDArray[np.uint64] = ordered[1:][ordered[1:] == ordered[:-1]]
+    return shared
 
 
 class RepeatCounter:
@@ -77,11 +97,16 @@ class RepeatCounter:
         times: NDArray[np.int64],
         digests: NDArray[np.int64],
     ) -> None:
-        """Rank equal records in each stretch. Where no neighbour has its index time, a record has no equal."""
+        """Rank equal records in each stretch. Where no neighbour has its index time, a record has no equal; nor has it
+        where no other has its word, which two records share if they are equal, and hardly ever else."""
         if not same.any():
             return
         among = np.concatenate((same, [False])) | np.concatenate(([False], same))
-        places = np.flatnonzero(among)
+        words = _words(digests, instrument)
+        shared = _shared(words[among])
+        if not len(shared):
+            return
+        places = np.flatnonzero(among & np.isin(words, shared))
         stretch = np.cumsum(np.concatenate(([True], ~same)))[places]
         given = (stretch, instrument[places], times[places], digests[places])
         order = np.lexsort(given[::-1])
@@ -100,19 +125,21 @@ class RepeatCounter:
         digests: NDArray[np.int64],
         index: NDArray[np.int64],
     ) -> None:
-        def key(i: int) -> tuple[int, int, int]:
-            return int(instrument[i]), int(times[i]), int(digests[i])
+        def keys(first: int, last: int) -> Iterator[tuple[int, int, int]]:
+            columns = (instrument[first:last].tolist(), times[first:last].tolist(), digests[first:last].tolist())
+            return zip(*columns, strict=True)
 
         borders = np.flatnonzero(~same) + 1
         continues = int(index[0]) == self._last_time
-        if continues:
-            for i in range(int(borders[0]) if len(borders) else len(index)):
-                rank[i] += self._seen.get(key(i), 0)
+        if continues and self._seen:
+            last = int(borders[0]) if len(borders) else len(index)
+            rank[:last] += [self._seen.get(key, 0) for key in keys(0, last)]
         if len(borders) or not continues:
             self._seen = {}
         self._last_time = int(index[-1])
-        for i in range(int(borders[-1]) if len(borders) else 0, len(index)):
-            self._seen[key(i)] = max(self._seen.get(key(i), 0), int(rank[i]) + 1)
+        first = int(borders[-1]) if len(borders) else 0
+        for key, counted in zip(keys(first, len(index)), rank[first:].tolist(), strict=True):
+            self._seen[key] = max(self._seen.get(key, 0), counted + 1)
 
     def pack(self) -> bytes:
         """What it remembers, so that another process can go on: see :func:`pack_repeats`."""

@@ -6,7 +6,7 @@ rejected with a reason.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -56,9 +56,13 @@ _SCHEMA_OF_RTYPE = {
     196: "bbo-1m",
 }
 CONTROL_RTYPES = {18: "status", 21: "error", 22: "symbol_mapping", 23: "system"}
+_TABLES = {"trades": "trades", "statistics": "statistics", "definition": "definitions"}
 BAR_TABLES = {"ohlcv-1m": "bars_1m", "ohlcv-1h": "bars_1h", "ohlcv-1d": "bars_1d"}
 
 Int64 = NDArray[np.int64]
+
+# of the word that holds a vendor's id and a day, those of the day
+DAY_BITS = 20
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ class Rows:
     @property
     def days(self) -> Int64:
         """The UTC day of each record, by which the vendor's ids are valid."""
-        return self.index_ns // DAY_NS
+        return days_of(self.index_ns)
 
     def __len__(self) -> int:
         return len(self.own_ns)
@@ -112,18 +116,112 @@ def to_rows(schema: str, records: NDArray[Any]) -> Rows:
     return _CONVERTERS[schema](schema, records)
 
 
-class _Keep:
-    """Which records can be stored, and why the others cannot."""
+@dataclass(frozen=True)
+class Extent:
+    """What must be known of records before the first of them is stored.
 
-    def __init__(self, n: int) -> None:
-        self.mask = np.ones(n, bool)
-        self.rejected: dict[str, int] = {}
+    ``accepted``: which become rows, shape (n,); None when all do. ``rejected``: reason -> number of the others. Of
+    those that become rows: ``keys``, which vendor's ids on which days, as :func:`day_keys` packs them, each once and in
+    order; ``first_ns`` and ``last_ns``, the stretch of their own times; ``days`` (since 1970), on which those are.
+    """
 
-    def refuse(self, reason: str, wrong: NDArray[np.bool_]) -> None:
-        wrong = wrong & self.mask
-        if number := int(wrong.sum()):
-            self.rejected[reason] = number
-            self.mask &= ~wrong
+    accepted: NDArray[np.bool_] | None
+    rejected: dict[str, int]
+    keys: Int64
+    first_ns: int
+    last_ns: int
+    days: Int64
+
+
+def table_of(schema: str) -> str:
+    """The table that rows of this schema go into."""
+    return BAR_TABLES.get(schema) or _TABLES.get(schema, "quotes")
+
+
+def index_days(schema: str, records: NDArray[Any]) -> Int64:
+    """The UTC day (since 1970) of each record, by which the vendor's ids are valid."""
+    return days_of(_times(schema, records)[1])
+
+
+def extent_of(schema: str, records: NDArray[Any]) -> Extent:
+    """The extent of ``records`` of one schema. Without one that becomes a row there are no keys and no times."""
+    accepted, rejected = _accept(schema, records)
+    kept = records if accepted is None else records[accepted]
+    if not len(kept):
+        return Extent(accepted, rejected, np.zeros(0, np.int64), 0, 0, np.zeros(0, np.int64))
+    own, index = _times(schema, kept)
+    keys = day_keys(_signed(kept["instrument_id"]), days_of(index))
+    # many records of one instrument may follow each other
+    keys = np.unique(keys[np.concatenate(([True], keys[1:] != keys[:-1]))])
+    return Extent(accepted, rejected, keys, int(own.min()), int(own.max()), unique_days(own))
+
+
+def days_of(times_ns: Int64) -> Int64:
+    """The UTC day (since 1970) of each time."""
+    return times_ns // DAY_NS
+
+
+def unique_days(times_ns: Int64) -> Int64:
+    """The UTC days (since 1970) that these times are on, each once and in order."""
+    first, last = int(times_ns.min()) // DAY_NS, int(times_ns.max()) // DAY_NS
+    return np.array([first]) if first == last else np.unique(days_of(times_ns))
+
+
+def day_keys(vendor_ids: Int64, days: Int64) -> Int64:
+    """A vendor's id and a day in one word, which sorts six times as fast as a pair: ids have 32 bits, days 17."""
+    return vendor_ids << DAY_BITS | days
+
+
+def _times(schema: str, records: NDArray[Any]) -> tuple[Int64, Int64]:
+    """The records' own times and those that the vendor orders by (see :class:`Rows`)."""
+    if schema in BAR_TABLES:
+        own = _signed(records["ts_event"])
+        return own, own
+    index = _signed(records["ts_recv"])
+    return (index if schema == "definition" or _is_sampled(schema) else _signed(records["ts_event"])), index
+
+
+def _is_sampled(schema: str) -> bool:
+    return schema.startswith(("bbo", "cbbo"))
+
+
+def _refusals(schema: str, r: NDArray[Any]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Why a record of this schema can not be a row, the first reason first, and which records that concerns."""
+    if schema in BAR_TABLES:
+        yield "undefined_time", r["ts_event"] > _LAST_TIME
+        yield "undefined_price", np.any([r[p] == UNDEFINED for p in ("open", "high", "low", "close")], axis=0)
+        yield "undefined_volume", r["volume"] > _LAST_TIME
+        return
+    if schema == "definition" or _is_sampled(schema):
+        yield "undefined_time", r["ts_recv"] > _LAST_TIME
+    else:
+        yield "undefined_time", (r["ts_event"] > _LAST_TIME) | (r["ts_recv"] > _LAST_TIME)
+    if schema == "trades":
+        yield "undefined_price", r["price"] == UNDEFINED
+        yield "undefined_size", r["size"] == UNDEFINED_SIZE
+    elif schema == "definition":
+        yield "no_symbol", r["raw_symbol"] == b""
+    elif schema == "statistics":
+        yield "unknown_statistic", r["stat_type"] > np.iinfo(np.int16).max
+
+
+def _acceptable(schema: str, records: NDArray[Any]) -> tuple[NDArray[Any], dict[str, int]]:
+    accepted, rejected = _accept(schema, records)
+    return (records if accepted is None else records[accepted]), rejected
+
+
+def _accept(schema: str, records: NDArray[Any]) -> tuple[NDArray[np.bool_] | None, dict[str, int]]:
+    """Which records can be rows (None: all), and how many cannot, by the first reason."""
+    accepted: NDArray[np.bool_] | None = None
+    rejected: dict[str, int] = {}
+    for reason, wrong in _refusals(schema, records):
+        if not wrong.any():
+            continue
+        accepted = np.ones(len(records), bool) if accepted is None else accepted
+        if number := int((wrong & accepted).sum()):
+            rejected[reason] = number
+            accepted &= ~wrong
+    return accepted, rejected
 
 
 def _signed(values: NDArray[Any]) -> Int64:
@@ -163,11 +261,7 @@ def _identity(schema: str, own_ns: Int64, columns: list[Column]) -> Int64:
 
 
 def _trades(schema: str, records: NDArray[Any]) -> Rows:
-    keep = _Keep(len(records))
-    keep.refuse("undefined_time", (records["ts_event"] > _LAST_TIME) | (records["ts_recv"] > _LAST_TIME))
-    keep.refuse("undefined_price", records["price"] == UNDEFINED)
-    keep.refuse("undefined_size", records["size"] == UNDEFINED_SIZE)
-    r = records[keep.mask]
+    r, rejected = _acceptable(schema, records)
     columns = [
         _whole("sequence", "int8", r["sequence"]),
         _whole("price", "int8", r["price"]),
@@ -180,19 +274,15 @@ def _trades(schema: str, records: NDArray[Any]) -> Rows:
         _whole("recv_at_ns", "int8", r["ts_recv"]),
         _whole("ts_in_delta", "int4", r["ts_in_delta"]),
     ]
-    own = _signed(r["ts_event"])
+    own, index = _times(schema, r)
     return Rows(
-        schema, "trades", _signed(r["instrument_id"]), own, _signed(r["ts_recv"]), columns,
-        _identity(schema, own, columns), keep.rejected, r,
+        schema, "trades", _signed(r["instrument_id"]), own, index, columns,
+        _identity(schema, own, columns), rejected, r,
     )  # fmt: skip
 
 
 def _quotes(schema: str, records: NDArray[Any]) -> Rows:
-    sampled = schema.startswith(("bbo", "cbbo"))
-    keep = _Keep(len(records))
-    own_time = "ts_recv" if sampled else "ts_event"
-    keep.refuse("undefined_time", (records[own_time] > _LAST_TIME) | (records["ts_recv"] > _LAST_TIME))
-    r = records[keep.mask]
+    r, rejected = _acceptable(schema, records)
     names = set(r.dtype.names or ())
     n = len(r)
     detail = "ct" if "bid_ct_00" in names else "pb"
@@ -216,18 +306,15 @@ def _quotes(schema: str, records: NDArray[Any]) -> Rows:
         _whole("recv_at_ns", "int8", r["ts_recv"]),
         _whole("ts_in_delta", "int4", r["ts_in_delta"]) if "ts_in_delta" in names else _zeros("ts_in_delta", "int4", n),
     ]
-    own = _signed(r[own_time])
+    own, index = _times(schema, r)
     return Rows(
-        schema, "quotes", _signed(r["instrument_id"]), own, _signed(r["ts_recv"]), columns,
-        _identity(schema, own, columns), keep.rejected, r,
+        schema, "quotes", _signed(r["instrument_id"]), own, index, columns,
+        _identity(schema, own, columns), rejected, r,
     )  # fmt: skip
 
 
 def _statistics(schema: str, records: NDArray[Any]) -> Rows:
-    keep = _Keep(len(records))
-    keep.refuse("undefined_time", (records["ts_event"] > _LAST_TIME) | (records["ts_recv"] > _LAST_TIME))
-    keep.refuse("unknown_statistic", records["stat_type"] > np.iinfo(np.int16).max)
-    r = records[keep.mask]
+    r, rejected = _acceptable(schema, records)
     undefined_quantity = UNDEFINED if r.dtype["quantity"].itemsize == 8 else _UNDEFINED_I32
     columns = [
         _whole("sequence", "int8", r["sequence"]),
@@ -242,18 +329,15 @@ def _statistics(schema: str, records: NDArray[Any]) -> Rows:
         _whole("recv_at_ns", "int8", r["ts_recv"]),
         _whole("ts_in_delta", "int4", r["ts_in_delta"]),
     ]
-    own = _signed(r["ts_event"])
+    own, index = _times(schema, r)
     return Rows(
-        schema, "statistics", _signed(r["instrument_id"]), own, _signed(r["ts_recv"]), columns,
-        _identity(schema, own, columns), keep.rejected, r,
+        schema, "statistics", _signed(r["instrument_id"]), own, index, columns,
+        _identity(schema, own, columns), rejected, r,
     )  # fmt: skip
 
 
 def _definitions(schema: str, records: NDArray[Any]) -> Rows:
-    keep = _Keep(len(records))
-    keep.refuse("undefined_time", records["ts_recv"] > _LAST_TIME)
-    keep.refuse("no_symbol", records["raw_symbol"] == b"")
-    r = records[keep.mask]
+    r, rejected = _acceptable(schema, records)
     columns = [
         _whole("vendor_id", "int8", r["instrument_id"]),
         _char("instrument_class", r["instrument_class"]),
@@ -266,26 +350,22 @@ def _definitions(schema: str, records: NDArray[Any]) -> Rows:
         _whole("publisher_id", "int4", r["publisher_id"]),
         _whole("recv_at_ns", "int8", r["ts_recv"]),
     ]
-    own = _signed(r["ts_recv"])
+    own, index = _times(schema, r)
     # a definition has more fields than are stored: all of its bytes make it itself
     digests = digest(SCHEMA_IDS[schema], record_words(r)) if len(r) else np.zeros(0, np.int64)
-    return Rows(schema, "definitions", _signed(r["instrument_id"]), own, own, columns, digests, keep.rejected, r)
+    return Rows(schema, "definitions", _signed(r["instrument_id"]), own, index, columns, digests, rejected, r)
 
 
 def _bars(schema: str, records: NDArray[Any]) -> Rows:
-    keep = _Keep(len(records))
-    keep.refuse("undefined_time", records["ts_event"] > _LAST_TIME)
-    keep.refuse("undefined_price", np.any([records[p] == UNDEFINED for p in ("open", "high", "low", "close")], axis=0))
-    keep.refuse("undefined_volume", records["volume"] > _LAST_TIME)
-    r = records[keep.mask]
+    r, rejected = _acceptable(schema, records)
     columns = [
         _whole("publisher_id", "int4", r["publisher_id"]),
         *(_whole(name, "int8", r[name]) for name in ("open", "high", "low", "close", "volume")),
         Column("origin", "char", np.full(len(r), b"v", "S1")),
     ]
-    own = _signed(r["ts_event"])
+    own, index = _times(schema, r)
     # a bar is identified by its venue and its interval: a second one is a revision, not a second bar
-    return Rows(schema, BAR_TABLES[schema], _signed(r["instrument_id"]), own, own, columns, None, keep.rejected, r)
+    return Rows(schema, BAR_TABLES[schema], _signed(r["instrument_id"]), own, index, columns, None, rejected, r)
 
 
 _CONVERTERS: dict[str, Callable[[str, NDArray[Any]], Rows]] = {

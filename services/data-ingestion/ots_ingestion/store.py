@@ -5,19 +5,20 @@ All of it runs in the caller's transaction, so that rows, bars, latest values an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ots_common.copy_binary import Column, copy_in, copy_out
+from ots_common.copy_binary import Column, array_literal, copy_in, copy_out
 from ots_common.database import Connection
 from ots_common.times import to_datetime
-from ots_ingestion.layouts import BAR_TABLES, Rows
+from ots_ingestion.identity import has_equals
+from ots_ingestion.layouts import BAR_TABLES, Rows, unique_days
 from ots_market.bars import bars_from_trades
-from ots_market.timeframes import MINUTE_NS, Timeframe
+from ots_market.timeframes import DAY_NS, MINUTE_NS, Timeframe
 
 Int64 = NDArray[np.int64]
 
@@ -27,6 +28,13 @@ _TIMEFRAMES = {"bars_1m": Timeframe.M1, "bars_1h": Timeframe.H1, "bars_1d": Time
 _MINUTE_BITS = 32
 _MINUTE_MASK = (1 << _MINUTE_BITS) - 1
 _QUARTER_NS = 15 * MINUTE_NS
+# what the latest values keep of a row, which is a row of this table
+_LATEST = {
+    "trades": frozenset({"instrument_id", "ts", "ts_ns", "sequence", "price", "size"}),
+    "quotes": frozenset(
+        {"instrument_id", "ts", "ts_ns", "sequence", "bid", "ask", "bid_size", "ask_size", "schema_id"}
+    ),
+}
 _TIME_TABLES = frozenset({"trades", "quotes", "statistics", "definitions", "bars_1m", "bars_1h"})
 
 
@@ -47,52 +55,55 @@ def store(connection: Connection, rows: Rows, instruments: Int64, ords: Int64 | 
     """
     if not len(rows):
         return Stored()
-    done = _store(connection, rows, instruments, ords, keep=keep)
-    if done.stored or done.revised:
-        _note(connection, rows.table, rows.own_ns)
-    return done
-
-
-def _store(connection: Connection, rows: Rows, instruments: Int64, ords: Int64 | None, *, keep: bool) -> Stored:
-    if rows.table in _TIME_TABLES:
-        open_chunks(connection, rows.table, rows.own_ns, keep=keep)
     if rows.schema in BAR_TABLES:
-        done = _store_bars(connection, rows.table, instruments, rows.own_ns, rows.columns)
-        length = _TIMEFRAMES[rows.table].nanoseconds
-        _update_price_latest(connection, "bar", instruments, rows.own_ns + length, _values(rows.columns, "close"))
-        return done
-    if ords is None or rows.digests is None:
+        return store_bars(connection, rows, instruments, keep=keep)
+    if ords is None:
         raise ValueError(f"{rows.table} needs the identity of each record")
-    new, held = _place(connection, rows, instruments, ords)
-    done = _store_records(connection, rows.table, new, held, len(rows))
-    if rows.table == "trades":
-        _build_minutes(connection, new, held, keep=keep)
-        _update_price_latest(
-            connection,
-            "trade",
-            instruments,
-            rows.own_ns,
-            _values(rows.columns, "price"),
-            sequence=_values(rows.columns, "sequence"),
-            size=_values(rows.columns, "size"),
-        )
-    elif rows.table == "quotes":
-        _update_quote_latest(connection, rows, instruments)
+    ids, owners = np.unique(instruments, return_inverse=True)
+    writing = Writing(connection, rows.table, ids, keep=keep)
+    writing.open(int(rows.own_ns.min()), int(rows.own_ns.max()), unique_days(rows.own_ns))
+    writing.write(sort_rows(rows, owners, ords))
+    return writing.finish()
+
+
+def store_bars(connection: Connection, rows: Rows, instruments: Int64, *, keep: bool) -> Stored:
+    """Store the vendor's bars: new ones, ones that replace what was built from trades, and revisions."""
+    if rows.table in _TIME_TABLES:
+        open_chunks(connection, rows.table, unique_days(rows.own_ns), keep=keep)
+    done = _upsert_vendors(connection, rows.table, instruments, rows.own_ns, rows.columns)
+    ends = rows.own_ns + _TIMEFRAMES[rows.table].nanoseconds
+    _update_price_latest(connection, "bar", _price_columns(instruments, ends, _values(rows.columns, "close")))
+    if done.stored or done.revised:
+        _note(connection, rows.table, _quarters(rows.own_ns))
     return done
 
 
-def open_chunks(connection: Connection, table: str, times_ns: Int64, *, keep: bool) -> None:
-    """Make the chunks that hold these times."""
-    days = np.unique(times_ns // Timeframe.D1.nanoseconds) * Timeframe.D1.nanoseconds
+def open_chunks(connection: Connection, table: str, days: Int64, *, keep: bool) -> None:
+    """Make the chunks that hold these days (since 1970)."""
+    moments = [to_datetime(day * DAY_NS) for day in days]
     with connection.cursor() as cursor:
-        cursor.execute("SELECT open_chunks(%s, %s::timestamptz[], %s)", (table, [to_datetime(d) for d in days], keep))
+        cursor.execute("SELECT open_chunks(%s, %s::timestamptz[], %s)", (table, moments, keep))
 
 
-def _note(connection: Connection, table: str, times_ns: Int64) -> None:
-    """Say that records of these times have changed: answers made of them before have another data version."""
-    quarters = [to_datetime(q) for q in np.unique(times_ns // _QUARTER_NS) * _QUARTER_NS]
+def _note(connection: Connection, table: str, quarters: Iterable[int]) -> None:
+    """Say which quarters of an hour (since 1970) have changed: answers made of them before have another data version.
+
+    See :mod:`ots_market.versions`. Whoever calls holds the table's write lock.
+    """
+    moments = [to_datetime(quarter * _QUARTER_NS) for quarter in sorted(quarters)]
     with connection.cursor() as cursor:
-        cursor.execute("SELECT note_stored(%s, %s::timestamptz[])", (table, quarters))
+        cursor.execute("SELECT note_stored(%s, %s::timestamptz[])", (table, moments))
+
+
+def _quarters(times_ns: Int64) -> set[int]:
+    """The quarters of an hour since 1970 that hold these times; without sorting them where they lie close together."""
+    each = times_ns // _QUARTER_NS
+    first, last = int(each.min()), int(each.max())
+    if last - first > 100_000:
+        return set(np.unique(each).tolist())
+    held = np.zeros(last - first + 1, bool)
+    held[each - first] = True
+    return set((np.flatnonzero(held) + first).tolist())
 
 
 def _values(columns: Sequence[Column], name: str) -> Int64:
@@ -108,49 +119,275 @@ def _take(columns: Sequence[Column], which: NDArray[Any]) -> list[Column]:
 
 
 @dataclass(frozen=True)
-class _Placed:
-    """Rows in the order of the index: that halves what the index costs. ``stored_us``: see :func:`_place`."""
+class Sorted:
+    """Rows in the order of the index, which halves what the index costs, each key once; made without the database.
 
-    instruments: Int64
+    They stand in blocks: ``owners``, shape (b,), says whose each block is, by any number that the caller gave an
+    instrument; ``starts``, shape (b,), where it begins. Arrays of rows have shape (n,); ``places``: where each stood
+    before. ``offered``: how many rows came. ``newest``: the index of each block's newest row. ``bars``: the minute bars
+    that the rows make, by owner, where they are trades.
+    """
+
+    table: str
+    owners: Int64
+    starts: Int64
     own_ns: Int64
+    digests: Int64
+    ords: Int64
     columns: list[Column]
-    stored_us: Int64
+    places: Int64
+    offered: int
+    newest: Int64
+    bars: _Bars | None
 
     def __len__(self) -> int:
         return len(self.own_ns)
 
-    def take(self, which: NDArray[Any]) -> _Placed:
-        return _Placed(self.instruments[which], self.own_ns[which], _take(self.columns, which), self.stored_us[which])
+    @property
+    def lengths(self) -> Int64:
+        """How many rows each block has."""
+        return np.diff(np.append(self.starts, len(self)))
+
+    def owned_by(self, owners: Int64) -> Sorted:
+        """The same rows, their blocks under other owners; blocks that come together become one."""
+        runs = np.concatenate(([True], owners[1:] != owners[:-1]))
+        if runs.all() and len(np.unique(owners)) == len(owners):
+            return replace(self, owners=owners, bars=self._bars_of(owners))
+        ends = self.starts + self.lengths - 1
+        ascends = np.concatenate(([True], self.own_ns[self.starts[1:]] > self.own_ns[ends[:-1]]))
+        if len(np.unique(owners)) == runs.sum() and (runs | ascends).all():
+            # an instrument's days, one behind the other
+            last = np.append(np.flatnonzero(runs)[1:], len(owners)) - 1
+            return replace(
+                self,
+                owners=owners[runs],
+                starts=self.starts[runs],
+                newest=self.newest[last],
+                bars=self._bars_of(owners),
+            )
+        return _sorted(
+            self.table,
+            np.repeat(owners, self.lengths),
+            self.own_ns,
+            self.digests,
+            self.ords,
+            self.columns,
+            self.places,
+            self.offered,
+        )
+
+    def _bars_of(self, owners: Int64) -> _Bars | None:
+        if self.bars is None:
+            return None
+        return replace(self.bars, instruments=owners[np.searchsorted(self.owners, self.bars.instruments)])
 
 
-def _place(connection: Connection, rows: Rows, instruments: Int64, ords: Int64) -> tuple[_Placed, _Placed]:
-    """The rows, each key once: those that a plain COPY may write, and those that may be there already.
+def sort_rows(rows: Rows, owners: Int64, ords: Int64) -> Sorted:
+    """Bring ``rows``, one at least, into the order of the index. ``owners``, shape (n,): whose each is, by a number."""
+    if rows.digests is None:
+        raise ValueError(f"{rows.table} needs the identity of each record")
+    places = np.arange(len(rows))
+    return _sorted(rows.table, owners, rows.own_ns, rows.digests, ords, rows.columns, places, len(rows))
 
-    ``stored_us`` is, for each row, the newest time (µs) stored of its instrument in the minutes that its rows touch, or
-    the least integer when nothing is. What is later than that is new, and so is every row of a later minute.
+
+def _sorted(
+    table: str,
+    owners: Int64,
+    own_ns: Int64,
+    digests: Int64,
+    ords: Int64,
+    columns: list[Column],
+    places: Int64,
+    offered: int,
+) -> Sorted:
+    # what has its time in common lies together in the index: the rest of the key matters only where all of it is equal
+    keys = (ords, digests, own_ns, owners)
+    if has_equals(digests, owners, ords):
+        order = _in_order(keys)
+        order = order[np.concatenate(([True], _differs([key[order] for key in keys])))]
+    else:
+        order = np.lexsort((own_ns, owners))
+    ords, digests, own_ns, owners = (key[order] for key in keys)
+    columns, places = _take(columns, order), places[order]
+    starts = np.flatnonzero(np.concatenate(([True], owners[1:] != owners[:-1])))
+    newest = _lasts(starts, own_ns, (_values(columns, "sequence"), places)) if table in _LATEST else starts
+    bars = _bars_of(_trades_of(owners, own_ns, digests, ords, columns)) if table == "trades" else None
+    return Sorted(table, owners[starts], starts, own_ns, digests, ords, columns, places, offered, newest, bars)
+
+
+def _differs(keys: Sequence[Int64]) -> NDArray[np.bool_]:
+    """Which rows differ from the one before in any key, from the second row on."""
+    differs: NDArray[np.bool_] = keys[0][1:] != keys[0][:-1]
+    for key in keys[1:]:
+        differs |= key[1:] != key[:-1]
+    return differs
+
+
+def _firsts(starts: Int64, own_ns: Int64, keys: Sequence[Int64]) -> Int64:
+    """The index of each block's first row: by time, which is in order in each block, and then by ``keys``."""
+    return _ends(starts, own_ns, keys, last=False)
+
+
+def _lasts(starts: Int64, own_ns: Int64, keys: Sequence[Int64]) -> Int64:
+    """The index of each block's last row in the same sense."""
+    return _ends(starts, own_ns, keys, last=True)
+
+
+def _ends(starts: Int64, own_ns: Int64, keys: Sequence[Int64], *, last: bool) -> Int64:
+    lengths = np.diff(np.append(starts, len(own_ns)))
+    ends = starts + lengths - 1 if last else starts
+    # those that share the time of the end
+    tied = np.flatnonzero(own_ns == np.repeat(own_ns[ends], lengths))
+    if len(tied) == len(starts):
+        return tied
+    block = np.repeat(np.arange(len(starts)), lengths)[tied]
+    order = np.lexsort((*(key[tied] for key in reversed(keys)), block))
+    # block is in order already, and stays so
+    change = block[1:] != block[:-1]
+    found: Int64 = tied[order[np.append(change, True) if last else np.concatenate(([True], change))]]
+    return found
+
+
+class Writing:
+    """The rows of one batch into one table, piece by piece, in the caller's transaction.
+
+    ``instruments``: the instrument id of each owner of blocks, int64 of shape (g,), -1 for one that owns none.
+    Use: :meth:`open`, :meth:`write` for each piece, :meth:`finish`.
     """
-    digests = rows.digests
-    assert digests is not None  # noqa: S101  (store has looked)
-    order = _in_order((ords, digests, rows.own_ns, instruments))
-    keys = [key[order] for key in (instruments, rows.own_ns, digests, ords)]
-    first = np.ones(len(order), bool)
-    first[1:] = np.any([key[1:] != key[:-1] for key in keys], axis=0)
-    if not first.all():
-        order = order[first]
-    columns = [
-        Column("instrument_id", "int4", instruments),
-        *_time_columns(rows.own_ns),
-        Column("digest", "int8", digests),
-        Column("ord", "int4", ords),
-        *rows.columns,
-    ]
-    instruments, own_ns = instruments[order], rows.own_ns[order]
-    stored_us = _newest_stored(connection, rows.table, instruments, own_ns)
-    placed = _Placed(instruments, own_ns, _take(columns, order), stored_us)
-    new = own_ns // 1000 > stored_us
-    if new.all():
-        return placed, placed.take(~new)
-    return placed.take(new), placed.take(~new)
+
+    def __init__(self, connection: Connection, table: str, instruments: Int64, *, keep: bool) -> None:
+        self._connection = connection
+        self._table = table
+        self._keep = keep
+        # two owners may be one instrument: the vendor's ids change from day to day
+        self._ids, self._owners = np.unique(instruments, return_inverse=True)
+        nothing = np.iinfo(np.int64).min
+        self._stored_us = np.full(len(self._ids), nothing)
+        self._written_us = np.full(len(self._ids), nothing)
+        self._offered = 0
+        self._inserted = 0
+        self._newest: list[list[Column]] = []
+        self._bars: list[_Bars] = []
+        self._unsure: list[Int64] = []
+        self._changed: set[int] = set()
+        self.touched: set[int] = set()
+        self.minutes: set[int] = set()
+
+    def open(self, first_ns: int, last_ns: int, days: Int64) -> None:
+        """Make room for rows from ``first_ns`` to ``last_ns`` on ``days``, and learn what is stored there already.
+
+        Takes the table's write lock: what is not there now, another writer does not put there before the commit.
+        ``_stored_us`` is then, for each instrument, the newest time (µs) stored in the minutes of that stretch, or the
+        least integer when nothing is. What is later than that is new, and so is every row of a later minute.
+        """
+        open_chunks(self._connection, self._table, days, keep=self._keep)
+        with self._connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(hashtext('write ' || %s))", (self._table,))
+            cursor.execute(
+                "SELECT k.n, (extract(epoch FROM newest.ts) * 1000000)::bigint"
+                " FROM unnest(%s::integer[]) WITH ORDINALITY AS k (id, n)"
+                f" CROSS JOIN LATERAL (SELECT ts FROM {self._table} t WHERE t.instrument_id = k.id"
+                " AND t.ts >= %s AND t.ts < %s ORDER BY ts DESC LIMIT 1) AS newest",
+                (
+                    array_literal(self._ids),
+                    to_datetime(first_ns // MINUTE_NS * MINUTE_NS),
+                    to_datetime((last_ns // MINUTE_NS + 1) * MINUTE_NS),
+                ),
+            )
+            for n, at_us in cursor.fetchall():
+                self._stored_us[n - 1] = at_us
+
+    def write(self, piece: Sorted) -> None:
+        """Store a piece; every row of it is an instrument's and in the stretch that was opened."""
+        piece = piece.owned_by(self._owners[piece.owners])
+        owners, lengths = piece.owners, piece.lengths
+        self._offered += piece.offered
+        self._changed |= _quarters(piece.own_ns)
+        self.touched.update(self._ids[owners].tolist())
+        instruments = np.repeat(self._ids[owners], lengths)
+        columns = [
+            Column("instrument_id", "int4", instruments),
+            *_time_columns(piece.own_ns),
+            Column("digest", "int8", piece.digests),
+            Column("ord", "int4", piece.ords),
+            *piece.columns,
+        ]
+        there_us = np.maximum(self._stored_us[owners], self._written_us[owners])
+        ends = piece.starts + lengths - 1
+        self._written_us[owners] = np.maximum(self._written_us[owners], piece.own_ns[ends] // 1000)
+        if (piece.own_ns[piece.starts] // 1000 > there_us).all():
+            copy_in(self._connection, self._table, columns)
+            self._inserted += len(piece)
+        else:
+            held = piece.own_ns // 1000 <= np.repeat(there_us, lengths)
+            self._inserted += _insert(self._connection, self._table, columns, held)
+            if piece.bars is not None:
+                self._unsure.append(np.unique(_minute_keys(instruments[held], piece.own_ns[held] // MINUTE_NS)))
+        if piece.bars is not None:
+            self._bars.append(piece.bars)
+        if self._table in _LATEST:
+            self._newest.append(
+                [column.take(piece.newest) for column in columns if column.name in _LATEST[self._table]]
+            )
+
+    def finish(self) -> Stored:
+        """What follows from the rows: bars, where they are trades, the latest values, and the note of what changed."""
+        if self._bars:
+            self._build_minutes()
+        if self._newest:
+            columns = _concatenated(self._newest)
+            if self._table == "trades":
+                _update_price_latest(self._connection, "trade", columns)
+            else:
+                _upsert_latest(self._connection, "quote_latest", _newest_of(columns), {})
+        if self._inserted:
+            _note(self._connection, self._table, self._changed)
+        return Stored(stored=self._inserted, duplicate=self._offered - self._inserted)
+
+    def _build_minutes(self) -> None:
+        """The bars of the touched minutes as all their trades make them, so that a replay never doubles a volume.
+
+        Minutes in which nothing was stored before are built from the rows in hand. Where all rows in hand are later
+        than what is stored of their minute, its bar is continued: a busy minute read again with every batch would cost
+        more with each. Only where they fall among what is stored, the minute's trades are read.
+        """
+        built = _joined(self._bars)
+        fresh = built.minutes * (MINUTE_NS // 1000) > self._stored_us[built.instruments]
+        built = replace(built, instruments=self._ids[built.instruments])
+        keys = _minute_keys(built.instruments, built.minutes)
+        self.minutes.update(np.unique(built.minutes << _MINUTE_BITS | built.instruments).tolist())
+        open_chunks(self._connection, "bars_1m", unique_days(built.minutes * MINUTE_NS), keep=self._keep)
+        with self._connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(hashtext('write ' || %s))", ("bars_1m",))
+        unsure = np.unique(np.concatenate(self._unsure)) if self._unsure else np.zeros(0, np.int64)
+        sure = ~np.isin(keys, unsure)
+        found = [built.take(fresh & sure)]
+        later = ~fresh & sure
+        if later.any():
+            bars, unknown = _continued(self._connection, built.take(later))
+            found.append(bars)
+            unsure = np.union1d(unsure, unknown)
+        if len(unsure):
+            read = _trades_of_minutes(self._connection, unsure >> _MINUTE_BITS, unsure & _MINUTE_MASK)
+            found.append(_bars_of(read))
+        # a minute is in one of them alone
+        columns = _concatenated([one.columns() for one in found if len(one.minutes)])
+        if columns:
+            stage = _stage(self._connection, "bars_1m", columns)
+            _upsert_bars(self._connection, "bars_1m", stage, "b.origin = 't'")
+
+
+def _concatenated(parts: Sequence[Sequence[Column]]) -> list[Column]:
+    """The same columns of several parts, one behind the other."""
+    if len(parts) < 2:
+        return [column for part in parts for column in part]
+    joined = []
+    for same in zip(*parts, strict=True):
+        null = None
+        if any(column.null is not None for column in same):
+            null = np.concatenate([np.zeros(len(c.values), bool) if c.null is None else c.null for c in same])
+        joined.append(Column(same[0].name, same[0].kind, np.concatenate([c.values for c in same]), null))
+    return joined
 
 
 def _in_order(keys: tuple[Int64, ...]) -> Int64:
@@ -172,43 +409,16 @@ def _in_order(keys: tuple[Int64, ...]) -> Int64:
     return order
 
 
-def _newest_stored(connection: Connection, table: str, instruments: Int64, own_ns: Int64) -> Int64:
-    """Takes the table's write lock first: what is not there now, another writer does not put there before the COPY."""
-    first = np.flatnonzero(np.concatenate(([True], instruments[1:] != instruments[:-1])))
-    last = np.append(first[1:], len(instruments)) - 1
-    starts = own_ns[first] // MINUTE_NS * MINUTE_NS
-    ends = (own_ns[last] // MINUTE_NS + 1) * MINUTE_NS
+def _insert(connection: Connection, table: str, columns: Sequence[Column], held: NDArray[np.bool_]) -> int:
+    """Store rows of which those of ``held`` may be there already; how many were not."""
+    inserted = int((~held).sum())
+    if inserted:
+        copy_in(connection, table, _take(columns, ~held))
+    stage = _stage(connection, table, _take(columns, held))
+    names = ", ".join(column.name for column in columns)
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(hashtext('write ' || %s))", (table,))
-        cursor.execute(
-            "SELECT k.n, (extract(epoch FROM newest.ts) * 1000000)::bigint FROM"
-            " unnest(%s::integer[], %s::timestamptz[], %s::timestamptz[]) WITH ORDINALITY AS k (id, lo, hi, n)"
-            f" CROSS JOIN LATERAL (SELECT ts FROM {table} t WHERE t.instrument_id = k.id"
-            " AND t.ts >= k.lo AND t.ts < k.hi ORDER BY ts DESC LIMIT 1) AS newest",
-            (
-                instruments[first].tolist(),
-                [to_datetime(t) for t in starts],
-                [to_datetime(t) for t in ends],
-            ),
-        )
-        found = cursor.fetchall()
-    newest = np.full(len(first), np.iinfo(np.int64).min)
-    for n, at_us in found:
-        newest[n - 1] = at_us
-    return np.repeat(newest, last - first + 1)
-
-
-def _store_records(connection: Connection, table: str, new: _Placed, held: _Placed, offered: int) -> Stored:
-    inserted = len(new)
-    if len(new):
-        copy_in(connection, table, new.columns)
-    if len(held):
-        stage = _stage(connection, table, held.columns)
-        names = ", ".join(column.name for column in held.columns)
-        with connection.cursor() as cursor:
-            cursor.execute(f"INSERT INTO {table} ({names}) SELECT {names} FROM {stage} ON CONFLICT DO NOTHING")
-            inserted += cursor.rowcount
-    return Stored(stored=inserted, duplicate=offered - inserted)
+        cursor.execute(f"INSERT INTO {table} ({names}) SELECT {names} FROM {stage} ON CONFLICT DO NOTHING")
+        return inserted + cursor.rowcount
 
 
 def _stage(connection: Connection, table: str, columns: Sequence[Column]) -> str:
@@ -221,10 +431,9 @@ def _stage(connection: Connection, table: str, columns: Sequence[Column]) -> str
     return stage
 
 
-def _store_bars(
+def _upsert_vendors(
     connection: Connection, table: str, instruments: Int64, starts: Int64, columns: Sequence[Column]
 ) -> Stored:
-    """The vendor's bars: new ones, ones that replace what was built from trades, and revisions."""
     publishers = _values(columns, "publisher_id")
     order = np.lexsort((publishers, starts, instruments))  # stable: the file's last word on a bar comes last
     keys = [key[order] for key in (instruments, starts, publishers)]
@@ -274,16 +483,23 @@ class _Trades:
 
 @dataclass(frozen=True)
 class _Bars:
-    """Minute bars, each venue's apart; each array has shape (n,). ``values``: open, high, low, close, volume."""
+    """Minute bars, each venue's apart; each array has shape (n,). ``values``: open, high, low, close, volume.
+
+    ``begins`` and ``ends``: what orders a bar's first and last trade among others (own time, sequence, digest, ord);
+    nothing for bars that were read.
+    """
 
     instruments: Int64
     minutes: Int64
     publishers: Int64
     values: tuple[Int64, ...]
+    begins: tuple[Int64, ...] = ()
+    ends: tuple[Int64, ...] = ()
 
     def take(self, which: NDArray[Any]) -> _Bars:
         kept = (self.instruments[which], self.minutes[which], self.publishers[which])
-        return _Bars(*kept, tuple(value[which] for value in self.values))
+        more = (tuple(one[which] for one in ones) for ones in (self.values, self.begins, self.ends))
+        return _Bars(*kept, *more)
 
     def columns(self) -> list[Column]:
         return [
@@ -295,52 +511,65 @@ class _Bars:
         ]
 
 
-def _build_minutes(connection: Connection, new: _Placed, held: _Placed, *, keep: bool) -> None:
-    """The bars of the touched minutes as all their trades make them, so that a replay never doubles a volume.
-
-    Minutes in which nothing was stored before are built from the rows in hand. Where all rows in hand are later than
-    what is stored of their minute, its bar is continued: a busy minute read again with every batch would cost more
-    with each. Only where they fall among what is stored, the minute's trades are read.
-    """
-    times = np.concatenate((new.own_ns, held.own_ns))
-    open_chunks(connection, "bars_1m", times // MINUTE_NS * MINUTE_NS, keep=keep)
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(hashtext('write ' || %s))", ("bars_1m",))
-    keys = _minute_keys(new.instruments, new.own_ns // MINUTE_NS)
-    fresh = new.own_ns // MINUTE_NS * (MINUTE_NS // 1000) > new.stored_us
-    unsure = np.unique(_minute_keys(held.instruments, held.own_ns // MINUTE_NS))
-    later = ~fresh & ~np.isin(keys, unsure)
-    found = []
-    if fresh.any():
-        found.append(_bars_of(_trades_of(new if fresh.all() else new.take(fresh))))
-    if later.any():
-        bars, unknown = _continued(connection, _bars_of(_trades_of(new if later.all() else new.take(later))))
-        found.append(bars)
-        unsure = np.union1d(unsure, unknown)
-    if len(unsure):
-        found.append(_bars_of(_trades_of_minutes(connection, unsure >> _MINUTE_BITS, unsure & _MINUTE_MASK)))
-    for one in found:
-        if len(one.minutes):
-            _upsert_bars(connection, "bars_1m", _stage(connection, "bars_1m", one.columns()), "b.origin = 't'")
-
-
 def _minute_keys(instruments: Int64, minutes: Int64) -> Int64:
     return instruments << _MINUTE_BITS | minutes
 
 
-def _trades_of(placed: _Placed) -> _Trades:
-    sequence, digests, ords = (_values(placed.columns, name) for name in ("sequence", "digest", "ord"))
-    publishers, prices, sizes = (_values(placed.columns, name) for name in ("publisher_id", "price", "size"))
-    return _Trades(placed.instruments, publishers, placed.own_ns, prices, sizes, (sequence, digests, ords))
+def _trades_of(owners: Int64, own_ns: Int64, digests: Int64, ords: Int64, columns: Sequence[Column]) -> _Trades:
+    sequence, publishers, prices, sizes = (
+        _values(columns, name) for name in ("sequence", "publisher_id", "price", "size")
+    )
+    return _Trades(owners, publishers, own_ns, prices, sizes, (sequence, digests, ords))
 
 
 def _bars_of(trades: _Trades) -> _Bars:
     series = trades.instruments << 16 | trades.publishers
-    order = _in_order((*trades.key[::-1], trades.own_ns, series))
-    series, own_ns = series[order], trades.own_ns[order]
-    first, *values = bars_from_trades(series, own_ns, trades.prices[order], trades.sizes[order])
-    at = order[first]
-    return _Bars(trades.instruments[at], own_ns[first] // MINUTE_NS, trades.publishers[at], tuple(values))
+    order = np.lexsort((trades.own_ns, series))
+    series, own_ns, prices = series[order], trades.own_ns[order], trades.prices[order]
+    first, _, high, low, _, volume = bars_from_trades(series, own_ns, prices, trades.sizes[order])
+    key = [one[order] for one in trades.key]
+    begins, ends = _firsts(first, own_ns, key), _lasts(first, own_ns, key)
+    return _Bars(
+        trades.instruments[order[first]],
+        own_ns[first] // MINUTE_NS,
+        trades.publishers[order[first]],
+        (prices[begins], high, low, prices[ends], volume),
+        tuple(one[begins] for one in (own_ns, *key)),
+        tuple(one[ends] for one in (own_ns, *key)),
+    )
+
+
+def _joined(parts: Sequence[_Bars]) -> _Bars:
+    """The bars of several lots of trades as all of them together make them, whatever their order."""
+    if len(parts) == 1:
+        return parts[0]
+    instruments, minutes, publishers = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("instruments", "minutes", "publishers")
+    )
+    values, begins, ends = (
+        [np.concatenate(same) for same in zip(*(getattr(part, name) for part in parts), strict=True)]
+        for name in ("values", "begins", "ends")
+    )
+    keys = (publishers, _minute_keys(instruments, minutes))
+    order = _in_order((*begins[::-1], *keys))
+    first = np.flatnonzero(np.concatenate(([True], _differs([key[order] for key in keys]))))
+    opens = order[first]
+    closes = _in_order((*ends[::-1], *keys))[np.append(first[1:], len(order)) - 1]
+    opened, high, low, close, volume = values
+    return _Bars(
+        instruments[opens],
+        minutes[opens],
+        publishers[opens],
+        (
+            opened[opens],
+            np.maximum.reduceat(high[order], first),
+            np.minimum.reduceat(low[order], first),
+            close[closes],
+            np.add.reduceat(volume[order], first),
+        ),
+        tuple(key[opens] for key in begins),
+        tuple(key[closes] for key in ends),
+    )
 
 
 def _continued(connection: Connection, more: _Bars) -> tuple[_Bars, Int64]:
@@ -434,45 +663,28 @@ def _trades_of_minutes(connection: Connection, instruments: Int64, minutes: Int6
     )
 
 
-def _newest(instruments: Int64, times_ns: Int64, sequence: Int64) -> Int64:
-    """The index of each instrument's newest row."""
-    order = _in_order((sequence, times_ns, instruments))
-    ends = np.flatnonzero(np.append(instruments[order][1:] != instruments[order][:-1], True))
-    return order[ends]
-
-
-def _update_price_latest(
-    connection: Connection,
-    kind: str,
-    instruments: Int64,
-    times_ns: Int64,
-    prices: Int64,
-    sequence: Int64 | None = None,
-    size: Int64 | None = None,
-) -> None:
-    n = len(instruments)
-    sequence = np.zeros(n, np.int64) if sequence is None else sequence
-    newest = _newest(instruments, times_ns, sequence)
-    no_size = size is None
-    columns = [
+def _price_columns(instruments: Int64, times_ns: Int64, prices: Int64) -> list[Column]:
+    """The latest prices as bars say them: without a sequence and a size."""
+    nothing = np.zeros(len(instruments), np.int64)
+    return [
         Column("instrument_id", "int4", instruments),
         *_time_columns(times_ns),
-        Column("sequence", "int8", sequence),
+        Column("sequence", "int8", nothing),
         Column("price", "int8", prices),
-        Column("size", "int8", np.zeros(n, np.int64) if size is None else size, np.full(n, True) if no_size else None),
+        Column("size", "int8", nothing, np.ones(len(instruments), bool)),
     ]
-    _upsert_latest(connection, "price_latest", _take(columns, newest), {"kind": kind})
 
 
-def _update_quote_latest(connection: Connection, rows: Rows, instruments: Int64) -> None:
-    wanted = ("sequence", "bid", "ask", "bid_size", "ask_size", "schema_id")
-    columns = [
-        Column("instrument_id", "int4", instruments),
-        *_time_columns(rows.own_ns),
-        *(column for column in rows.columns if column.name in wanted),
-    ]
-    newest = _newest(instruments, rows.own_ns, _values(rows.columns, "sequence"))
-    _upsert_latest(connection, "quote_latest", _take(columns, newest), {})
+def _update_price_latest(connection: Connection, kind: str, columns: Sequence[Column]) -> None:
+    _upsert_latest(connection, "price_latest", _newest_of(columns), {"kind": kind})
+
+
+def _newest_of(columns: Sequence[Column]) -> list[Column]:
+    """Each instrument's newest row: by time, by sequence, and the last that came."""
+    instruments, ts, ts_ns, sequence = (_values(columns, name) for name in ("instrument_id", "ts", "ts_ns", "sequence"))
+    order = _in_order((sequence, ts * 1000 + ts_ns, instruments))
+    ends = np.append(instruments[order][1:] != instruments[order][:-1], True)
+    return _take(columns, order[ends])
 
 
 def _upsert_latest(connection: Connection, table: str, columns: Sequence[Column], constants: dict[str, str]) -> None:

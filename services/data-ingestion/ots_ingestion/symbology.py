@@ -14,18 +14,20 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from psycopg2.extras import execute_values
 
+from ots_common.copy_binary import array_literal
 from ots_common.database import Connection
 from ots_ingestion.dbn_file import Interval
+from ots_ingestion.layouts import DAY_BITS, day_keys
 from ots_market.prices import UNDEFINED
 from ots_market.symbols import parse_option_symbol
 
 _EPOCH = date(1970, 1, 1)
+# days since 1970 of the last date that Python, and so whoever reads, can name
+_LAST_DAY = (date.max - _EPOCH).days
 _NS_PER_DAY = 86_400_000_000_000
 _UNDEFINED_I32 = 2**31 - 1
 _STANDARD_MULTIPLIER = 100
-_DAY_BITS = 20
 
 
 @dataclass(frozen=True)
@@ -134,16 +136,22 @@ class Symbology:
 
         New instruments and what the file says of vendor ids are stored, in the caller's transaction.
         """
-        # both fit one word (ids have 32 bits, days 17), and one word sorts six times as fast as a pair
-        keys, inverse = np.unique(vendor_ids << _DAY_BITS | days, return_inverse=True)
-        pairs = zip((keys >> _DAY_BITS).tolist(), (keys & ((1 << _DAY_BITS) - 1)).tolist(), strict=True)
+        keys, inverse = np.unique(day_keys(vendor_ids, days), return_inverse=True)
+        return self.resolve_keys(connection, keys)[inverse]
+
+    def resolve_keys(self, connection: Connection, keys: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The same for ids and days as :func:`~ots_ingestion.layouts.day_keys` packs them, each once; shape (n,)."""
+        pairs = zip((keys >> DAY_BITS).tolist(), (keys & ((1 << DAY_BITS) - 1)).tolist(), strict=True)
         named = [(v, d, self._symbol(v, d)) for v, d in pairs]
         missing = {s.symbol for _, _, s in named if s is not None and s.symbol not in self._instruments}
-        self._save(connection, [contract_of_symbol(symbol) for symbol in sorted(missing)], only_new=True)
+        # asked first: an insert that finds its row there still uses up an id
+        self._find(sorted(missing), connection)
+        new = sorted(missing - self._instruments.keys())
+        self._save(connection, [contract_of_symbol(symbol) for symbol in new], only_new=True)
         self._remember(connection, [s for _, _, s in named if s is not None])
         self._look_up(connection, [(v, d) for v, d, s in named if s is None])
         ids = [self._instruments[s.symbol] if s is not None else self._looked_up.get((v, d)) for v, d, s in named]
-        return np.array([-1 if i is None else i for i in ids], np.int64)[inverse]
+        return np.array([-1 if i is None else i for i in ids], np.int64)
 
     def _symbol(self, vendor_id: int, day: int) -> Interval | None:
         for interval in self._by_id.get(vendor_id, ()):
@@ -154,17 +162,13 @@ class Symbology:
         return None
 
     def _save(self, connection: Connection, contracts: Sequence[Contract], *, only_new: bool = False) -> None:
-        """Store instruments; what a definition says replaces what was guessed from a symbol."""
-        if only_new:
-            # asked first: an insert that finds its row there still uses up an id
-            self._find([c.raw_symbol for c in contracts], connection)
-            contracts = [c for c in contracts if c.raw_symbol not in self._instruments]
+        """Store instruments; what a definition says replaces what was guessed from a symbol.
+
+        ``only_new``: nothing is known of them but their symbols, which says nothing of those that are there.
+        """
         if not contracts:
             return
-        rows = [
-            (self.dataset, c.raw_symbol, c.underlying, c.expiration, c.strike, c.right, c.multiplier)
-            for c in sorted(contracts, key=lambda c: c.raw_symbol)
-        ]
+        contracts = sorted(contracts, key=lambda c: c.raw_symbol)
         update = (
             "DO NOTHING"
             if only_new
@@ -174,15 +178,23 @@ class Symbology:
                 IS DISTINCT FROM
                 (excluded.underlying, excluded.expiration, excluded.strike, excluded."right", excluded.multiplier)"""
         )
-        symbols = [row[1] for row in rows]
+        symbols = [c.raw_symbol for c in contracts]
         with connection.cursor() as cursor:
-            execute_values(
-                cursor,
+            cursor.execute(
                 "INSERT INTO instruments AS i"
                 ' (dataset, raw_symbol, underlying, expiration, strike, "right", multiplier)'
-                f" VALUES %s ON CONFLICT (dataset, raw_symbol) {update}",
-                rows,
-                page_size=1000,
+                " SELECT %s, k.* FROM unnest(%s::text[], %s::text[], %s::date[], %s::bigint[], %s::char(1)[],"
+                " %s::integer[]) AS k (raw_symbol, underlying, expiration, strike, side, multiplier)"
+                f" ORDER BY k.raw_symbol ON CONFLICT (dataset, raw_symbol) {update}",
+                (
+                    self.dataset,
+                    symbols,
+                    [c.underlying for c in contracts],
+                    [c.expiration for c in contracts],
+                    [c.strike for c in contracts],
+                    [c.right for c in contracts],
+                    [c.multiplier for c in contracts],
+                ),
             )
         self._find(symbols, connection)
 
@@ -203,19 +215,24 @@ class Symbology:
                 new[interval.vendor_id, interval.starts] = interval
         if not new:
             return
-        rows = sorted(
-            (self.dataset, i.vendor_id, _date(i.starts), _date(i.ends), self._instruments[i.symbol])
-            for i in new.values()
+        known = list(new.values())
+        columns = np.array(
+            [(i.vendor_id, i.starts, min(i.ends, _LAST_DAY), self._instruments[i.symbol]) for i in known]
         )
         with connection.cursor() as cursor:
-            execute_values(
-                cursor,
-                "INSERT INTO vendor_ids (dataset, vendor_id, starts, ends, instrument_id) VALUES %s"
+            # what is there already is left alone: an upsert would lock each row of it
+            cursor.execute(
+                "INSERT INTO vendor_ids AS v (dataset, vendor_id, starts, ends, instrument_id)"
+                " SELECT n.* FROM (SELECT %s AS dataset, k.vendor_id, date '1970-01-01' + k.starts AS starts,"
+                " date '1970-01-01' + k.ends AS ends, k.instrument_id"
+                " FROM unnest(%s::bigint[], %s::integer[], %s::integer[], %s::integer[])"
+                " AS k (vendor_id, starts, ends, instrument_id)) n"
+                " LEFT JOIN vendor_ids h USING (dataset, vendor_id, starts, ends, instrument_id)"
+                " WHERE h.dataset IS NULL ORDER BY n.vendor_id, n.starts"
                 " ON CONFLICT (dataset, vendor_id, starts) DO UPDATE"
                 " SET ends = excluded.ends, instrument_id = excluded.instrument_id"
-                " WHERE (vendor_ids.ends, vendor_ids.instrument_id) <> (excluded.ends, excluded.instrument_id)",
-                rows,
-                page_size=1000,
+                " WHERE (v.ends, v.instrument_id) <> (excluded.ends, excluded.instrument_id)",
+                (self.dataset, *(array_literal(column) for column in columns.T)),
             )
         self._remembered.update((i.vendor_id, i.starts, i.symbol) for i in new.values())
 
@@ -224,21 +241,14 @@ class Symbology:
         if not unknown:
             return
         self._looked_up.update(dict.fromkeys(unknown))
+        asked = np.array(unknown)
         with connection.cursor() as cursor:
-            found = execute_values(
-                cursor,
-                "SELECT k.vendor_id, k.day, m.instrument_id FROM (VALUES %s) AS k (vendor_id, day)"
-                " JOIN vendor_ids m ON m.dataset = "
-                + cursor.mogrify("%s", (self.dataset,)).decode()
-                + " AND m.vendor_id = k.vendor_id AND m.starts <= date '1970-01-01' + k.day"
-                " AND m.ends > date '1970-01-01' + k.day",
-                unknown,
-                template="(%s::bigint, %s::integer)",
-                page_size=1000,
-                fetch=True,
+            cursor.execute(
+                "SELECT k.vendor_id, k.day, m.instrument_id"
+                " FROM unnest(%s::bigint[], %s::integer[]) AS k (vendor_id, day)"
+                " JOIN vendor_ids m ON m.dataset = %s AND m.vendor_id = k.vendor_id"
+                " AND m.starts <= date '1970-01-01' + k.day AND m.ends > date '1970-01-01' + k.day",
+                (*(array_literal(column) for column in asked.T), self.dataset),
             )
+            found = cursor.fetchall()
         self._looked_up.update({(vendor_id, day): instrument_id for vendor_id, day, instrument_id in found})
-
-
-def _date(day: int) -> date:
-    return _EPOCH + timedelta(days=min(day, (date.max - _EPOCH).days))
