@@ -175,7 +175,7 @@ class Breaker:
             if not self._open or self._asking or time.monotonic() < self._ask_at:
                 return not self._open
             self._asking = True
-        threading.Thread(target=self._ask, name="redis-again", daemon=True).start()
+        threading.Thread(target=self._ask_again, name="redis-again", daemon=True).start()
         return False
 
     def trip(self, error: Exception) -> None:
@@ -186,7 +186,7 @@ class Breaker:
         if not was_open:
             log.warning("redis_unavailable", error=str(error))
 
-    def _ask(self) -> None:
+    def _ask_again(self) -> None:
         answers = False
         try:
             answers = bool(self._client.ping())
@@ -251,10 +251,10 @@ class SharedCache:
             if flight.error is not None:
                 raise flight.error
             if flight.cached is not None:
-                self._count(kind, "hit" if flight.cached.hit else "joined")
+                self.count(kind, "hit" if flight.cached.hit else "joined")
                 return _accepted(flight.cached, gzip)
         # whoever led was ended, or takes too long
-        self._count(kind, "miss")
+        self.count(kind, "miss")
         return _answer(make(), gzip, hit=False)
 
     def invalidate(self, *, tags: Sequence[str] = (), prefix: str = "", most: int = 1000) -> Invalidated:
@@ -262,23 +262,22 @@ class SharedCache:
 
         Raises redis.RedisError: who invalidates must know that it was done.
         """
-        names: list[str] = []
+        found: dict[str, None] = {}
         for tag in tags:
-            tagged: Any = self._client.srandmember(f"{self._base}:tag:{_tag(tag)}", most + 1 - len(names))
-            names += [name.decode() for name in tagged]
-            if len(names) > most:
-                break
-        if prefix and len(names) <= most:
+            if len(found) <= most:
+                tagged: Any = self._client.srandmember(f"{self._base}:tag:{_tag(tag)}", most + 1)
+                found |= dict.fromkeys(name.decode() for name in tagged)
+        if prefix:
             for name, _ in self._client.zscan_iter(f"{self._base}:index", match=f"{prefix}*", count=1000):
-                names.append(name.decode())
-                if len(names) > most:
+                if len(found) > most:
                     break
-        wanted = list(dict.fromkeys(names[:most]))
+                found[name.decode()] = None
+        names = list(found)[:most]
         removed = sum(
-            int(self._forget_script(keys=[self._prefix, self._base], args=wanted[i : i + 100]))
-            for i in range(0, len(wanted), 100)
+            int(self._forget_script(keys=[self._prefix, self._base], args=names[i : i + 100]))
+            for i in range(0, len(names), 100)
         )
-        return Invalidated(removed, len(names) > most)
+        return Invalidated(removed, len(found) > most)
 
     def stats(self) -> dict[str, Any]:
         """Entries, bytes and lookups by kind, over all processes since ``since`` (ms since 1970). Raises RedisError.
@@ -316,12 +315,12 @@ class SharedCache:
         found = self._get(name)
         if found is None:
             if token := self._lock(name):
-                self._count(kind, "miss")
+                self.count(kind, "miss")
                 return self._make(name, kind, make, ttl_s, tags, gzip, token)
             found = self._wait(name)
         if found is None:
             # no Redis; or who has the lock failed, or takes too long
-            self._count(kind, "miss" if self._breaker.closed else "unavailable")
+            self.count(kind, "miss" if self._breaker.closed else "unavailable")
             return _answer(make(), gzip, hit=False)
         entry, left_ms = found
         if _due_early(entry, left_ms) and (token := self._lock(name)):
@@ -330,9 +329,9 @@ class SharedCache:
             except Exception as error:
                 log.info("not_made_early", kind=kind, error=str(error))
             else:
-                self._count(kind, "early")
+                self.count(kind, "early")
                 return made
-        self._count(kind, "hit")
+        self.count(kind, "hit")
         return self._served(name, kind, entry, left_ms, tags, gzip)
 
     def _make(
@@ -355,7 +354,7 @@ class SharedCache:
             return cached
         finally:
             if not kept:  # else it was unlocked with that
-                self._ask(lambda: self._unlock_script(keys=[self._locks + name], args=[token]))
+                self.ask(lambda: self._unlock_script(keys=[self._locks + name], args=[token]))
 
     def _served(self, name: str, kind: str, entry: _Entry, left_ms: int, tags: Sequence[str], gzip: bool) -> Cached:
         cached = entry.cached
@@ -367,8 +366,8 @@ class SharedCache:
 
     # -- Redis -----------------------------------------------------------------------------------------------------
 
-    def _ask(self, question: Callable[[], T]) -> T | None:
-        """What Redis says; None when it does not answer."""
+    def ask(self, question: Callable[[], T]) -> T | None:
+        """What Redis says to a question; None when it does not answer. Nobody waits while it is known not to."""
         if not self._breaker.closed:
             return None
         try:
@@ -386,7 +385,7 @@ class SharedCache:
                 pipeline.pttl(self._prefix + name)
                 return pipeline.execute()
 
-        answer = self._ask(question)
+        answer = self.ask(question)
         self._send_tally()
         if answer is None or answer[0] is None or answer[1] < 0:
             return None
@@ -402,7 +401,7 @@ class SharedCache:
         limits = (self._limits.bytes, self._limits.entries)
         arguments: list[str | bytes | int] = [name, value, max(ttl_ms, 1), *limits]
         arguments += [self._locks + name, token, *(_tag(tag) for tag in tags)]
-        if self._ask(lambda: self._put_script(keys=[self._prefix, self._base], args=arguments)) is None:
+        if self.ask(lambda: self._put_script(keys=[self._prefix, self._base], args=arguments)) is None:
             NOT_KEPT.labels(kind, "unavailable").inc()
             return False
         return True
@@ -411,7 +410,7 @@ class SharedCache:
         """The token of the lock on a name; None when another process has it, or Redis is away."""
         token = secrets.token_hex(8)
         key, lock_ms = self._locks + name, round(self._limits.lock_s * 1000)
-        return token if self._ask(lambda: self._client.set(key, token, nx=True, px=lock_ms)) else None
+        return token if self.ask(lambda: self._client.set(key, token, nx=True, px=lock_ms)) else None
 
     def _wait(self, name: str) -> tuple[_Entry, int] | None:
         """What the process that has the lock makes; None when it gives up, or patience ends, or Redis goes."""
@@ -420,18 +419,21 @@ class SharedCache:
         while self._breaker.closed and time.monotonic() < deadline:
             time.sleep(pause)
             pause = min(pause * 1.5, 0.05)
-            held = self._ask(lambda: self._client.exists(self._locks + name))
+            held = self.ask(lambda: self._client.exists(self._locks + name))
             if (found := self._get(name)) is not None:
                 return found
             if not held:
                 break
         return None
 
-    def _count(self, kind: str, result: str) -> None:
-        LOOKUPS.labels(kind, result).inc()
+    def count(self, kind: str, result: str, number: int = 1) -> None:
+        """Count lookups of a kind; also such as are made otherwise than through :meth:`get_or_make`."""
+        if not number:
+            return
+        LOOKUPS.labels(kind, result).inc(number)
         what = "hits" if result in ("hit", "early", "joined") else "misses"
         with self._guard:
-            self._tally[f"{what}:{kind}"] += 1
+            self._tally[f"{what}:{kind}"] += number
 
     def _send_tally(self, *, force: bool = False) -> None:
         """Add to what all processes count, once a second: for :meth:`stats`; Prometheus counts by itself."""
@@ -443,7 +445,7 @@ class SharedCache:
             pipeline.hsetnx(f"{self._base}:totals", "since", time.time_ns() // 1_000_000)
             for name, number in tally.items():
                 pipeline.hincrby(f"{self._base}:totals", name, number)
-            self._ask(pipeline.execute)
+            self.ask(pipeline.execute)
 
 
 @dataclass(frozen=True)

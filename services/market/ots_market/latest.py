@@ -19,15 +19,20 @@ from ots_market.prices import dollars
 
 EXPIRES_AFTER_S = 30
 
-# KEYS[1] entry; ARGV: version, body, milliseconds. Versions are decimal strings of equal length, so they compare as
-# text: Lua's numbers are doubles and would round nanoseconds.
+# KEYS: entries; ARGV: milliseconds, then a version and a body for each. Versions are decimal strings of equal length,
+# so they compare as text: Lua's numbers are doubles and would round nanoseconds.
 _PUT_IF_NEWER = """
-local held = redis.call('HGET', KEYS[1], 'version')
-if held and held > ARGV[1] then return 0 end
-redis.call('HSET', KEYS[1], 'version', ARGV[1], 'body', ARGV[2])
-redis.call('PEXPIRE', KEYS[1], ARGV[3])
-return 1
+for i, key in ipairs(KEYS) do
+    local version, body = ARGV[2 * i], ARGV[2 * i + 1]
+    local held = redis.call('HGET', key, 'version')
+    if not held or held <= version then
+        redis.call('HSET', key, 'version', version, 'body', body)
+        redis.call('PEXPIRE', key, ARGV[1])
+    end
+end
+return #KEYS
 """
+_PUT_AT_ONCE = 500
 
 _QUERY = """
     SELECT i.raw_symbol, i.dataset,
@@ -79,16 +84,19 @@ def stock_price_key(source: str, symbol: str) -> str:
 
 
 def put_stock_prices(client: redis.Redis, prices: dict[str, dict[str, Any]], source: str) -> None:
-    """Put prices into Redis, each unless a newer one is there. Raises redis.RedisError."""
+    """Put prices into Redis, each unless a newer one is there, in one round trip. Raises redis.RedisError."""
     put = client.register_script(_PUT_IF_NEWER)
-    for symbol, price in prices.items():
-        put(
-            keys=[stock_price_key(source, symbol)],
-            args=[f"{price['as_of_ns']:020d}", json.dumps(price), EXPIRES_AFTER_S * 1000],
-        )
+    items = list(prices.items())
+    for first in range(0, len(items), _PUT_AT_ONCE):
+        some = items[first : first + _PUT_AT_ONCE]
+        told = [part for _, price in some for part in (f"{price['as_of_ns']:020d}", json.dumps(price))]
+        put(keys=[stock_price_key(source, symbol) for symbol, _ in some], args=[EXPIRES_AFTER_S * 1000, *told])
 
 
-def get_stock_price(client: redis.Redis, symbol: str, source: str) -> dict[str, Any] | None:
-    """What Redis has. Raises redis.RedisError."""
-    body = client.hget(stock_price_key(source, symbol), "body")
-    return None if body is None else dict(json.loads(body))
+def get_stock_prices(client: redis.Redis, symbols: list[str], source: str) -> dict[str, dict[str, Any]]:
+    """What Redis has of these symbols, in one round trip. Raises redis.RedisError."""
+    with client.pipeline(transaction=False) as pipeline:
+        for symbol in symbols:
+            pipeline.hget(stock_price_key(source, symbol), "body")
+        bodies = pipeline.execute()
+    return {symbol: json.loads(body) for symbol, body in zip(symbols, bodies, strict=True) if body is not None}

@@ -5,17 +5,18 @@ from __future__ import annotations
 import time
 from typing import Annotated, Any
 
-import redis
 from flask import Response, json
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel, Field, StringConstraints
 
+from ots_cache.own_entries import OwnEntries
 from ots_cache.settings import CacheSettings
-from ots_common.cache_keys import cache_key
+from ots_common.paging import decode_cursor, encode_cursor
 from ots_common.problems import Problem, invalid
-from ots_common.schemas import ProblemModel, RequestModel
+from ots_common.schemas import PageQuery, ProblemModel, RequestModel
 from ots_common.service import caller
+from ots_common.tables import table_response
 from ots_common.times import rfc3339
 
 _TAG = Tag(name="analytics entries", description="JSON that a user keeps for a while")
@@ -47,12 +48,46 @@ class EntryModel(BaseModel):
     expires_at: str
 
 
-def blueprint(settings: CacheSettings, client: redis.Redis) -> APIBlueprint:
+class ListedEntryModel(BaseModel):
+    """An entry of your own, without its data."""
+
+    key: str
+    bytes: int = Field(description="of the entry as JSON")
+    expires_at: str
+    source: str
+
+
+class EntryListModel(BaseModel):
+    """A page of your own entries, those first that end first."""
+
+    entries: list[ListedEntryModel]
+    next: str | None
+
+
+def blueprint(settings: CacheSettings, entries: OwnEntries) -> APIBlueprint:
     """The routes of users' entries."""
     api = APIBlueprint("entries", __name__, url_prefix="/api/v1/cache", abp_tags=[_TAG])
 
-    def key_of(name: str) -> str:
-        return cache_key(settings.market_source, "user", caller().user, name)
+    @api.get(
+        "/analytics",
+        summary="Your own entries",
+        responses={200: EntryListModel, 406: ProblemModel, 422: ProblemModel, 503: ProblemModel},
+    )
+    def list_own(query: PageQuery) -> Response:
+        position = decode_cursor(query.cursor, (int, str)) if query.cursor else None
+        after = (position[0], position[1]) if position else None
+        page, following = entries.page(caller().user, after=after, limit=query.limit)
+        rows = [
+            {
+                "key": one.name,
+                "bytes": one.bytes,
+                "expires_at": rfc3339(one.expires_ms * 1_000_000),
+                "source": "user",
+            }
+            for one in page
+        ]
+        cursor = encode_cursor(list(following)) if following else None
+        return table_response("entries", rows, ("key", "bytes", "expires_at", "source"), {}, cursor)
 
     @api.post(
         "/analytics",
@@ -62,13 +97,14 @@ def blueprint(settings: CacheSettings, client: redis.Redis) -> APIBlueprint:
     def keep(body: EntryBody) -> Response:
         if body.ttl > settings.max_ttl_s:
             raise invalid("#/body/ttl", f"must be at most {settings.max_ttl_s} seconds")
-        now = time.time_ns()
+        now_ms = time.time_ns() // 1_000_000
+        expires_ms = now_ms + body.ttl * 1000
         entry = {
             "key": body.key,
             "data": body.data,
             "source": "user",
-            "stored_at": rfc3339(now // 1_000_000 * 1_000_000),
-            "expires_at": rfc3339((now // 1_000_000 + body.ttl * 1000) * 1_000_000),
+            "stored_at": rfc3339(now_ms * 1_000_000),
+            "expires_at": rfc3339(expires_ms * 1_000_000),
         }
         try:
             text = json.dumps(entry)
@@ -76,7 +112,7 @@ def blueprint(settings: CacheSettings, client: redis.Redis) -> APIBlueprint:
             raise invalid("#/body/data", "has a number that JSON does not know (NaN or infinity)") from error
         if len(text.encode()) > settings.max_entry_bytes:
             raise Problem(413, "too-large", f"an entry may have {settings.max_entry_bytes} bytes as JSON at most")
-        client.set(key_of(body.key), text, ex=body.ttl)
+        entries.put(caller().user, body.key, text, ttl_s=body.ttl, expires_ms=expires_ms)
         return Response(
             text, 201, mimetype="application/json", headers={"Location": f"/api/v1/cache/analytics/{body.key}"}
         )
@@ -87,7 +123,7 @@ def blueprint(settings: CacheSettings, client: redis.Redis) -> APIBlueprint:
         responses={200: EntryModel, 404: ProblemModel, 503: ProblemModel},
     )
     def read(path: KeyPath) -> Response:
-        text = client.get(key_of(path.key))
+        text = entries.get(caller().user, path.key)
         if text is None:
             raise _gone(path.key)
         return Response(text, mimetype="application/json")
@@ -98,7 +134,7 @@ def blueprint(settings: CacheSettings, client: redis.Redis) -> APIBlueprint:
         responses={204: None, 404: ProblemModel, 503: ProblemModel},
     )
     def forget(path: KeyPath) -> Response:
-        if not client.delete(key_of(path.key)):
+        if not entries.delete(caller().user, path.key):
             raise _gone(path.key)
         return Response(status=204)
 

@@ -5,30 +5,46 @@ from __future__ import annotations
 from typing import Any
 
 import redis
-import structlog
 from flask import Response, json
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
-from prometheus_client import Counter
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from ots_cache.settings import CacheSettings
 from ots_common.database import Database
+from ots_common.problems import Problem, invalid
 from ots_common.schemas import ProblemModel, RequestModel
+from ots_common.shared_cache import SharedCache
+from ots_common.tables import table_response
 from ots_market.instruments import unknown_symbol
-from ots_market.latest import get_stock_price, put_stock_prices, read_stock_prices
+from ots_market.latest import get_stock_prices, put_stock_prices, read_stock_prices
 from ots_market.symbols import Symbol, canonical_symbol
 
-log = structlog.get_logger(__name__)
-
-LOOKUPS = Counter("ots_cache_lookups_total", "Lookups by where the answer was found", ["kind", "result"])
 _TAG = Tag(name="stock prices", description="Written by ingestion only")
+_KIND = "stock-price"
+_AT_ONCE = 100
+_COLUMNS = (
+    "symbol", "price", "price_time", "price_kind", "reason", "size", "bid", "ask", "bid_size", "ask_size", "quote_time",
+    "as_of", "dataset", "source",
+)  # fmt: skip
+_SYMBOL = TypeAdapter(Symbol)
 
 
 class SymbolPath(RequestModel):
     """A ticker."""
 
     symbol: Symbol
+
+
+class StockPricesQuery(RequestModel):
+    """Which stocks."""
+
+    symbols: str = Field(
+        min_length=1,
+        max_length=4000,
+        description=f"Tickers, separated by commas; {_AT_ONCE} at most.",
+        json_schema_extra={"example": "AAPL,MSFT"},
+    )
 
 
 class StockPriceModel(BaseModel):
@@ -50,10 +66,38 @@ class StockPriceModel(BaseModel):
     source: str
 
 
-def blueprint(settings: CacheSettings, database: Database, client: redis.Redis) -> APIBlueprint:
+class StockPricesModel(BaseModel):
+    """The latest prices, in the order asked for; ``as_of`` is the newest of theirs."""
+
+    as_of: str
+    source: str
+    missing: list[str] = Field(description="symbols of which nothing is stored")
+    prices: list[StockPriceModel]
+    next: None = Field(description="always null: there are no pages")
+
+
+def blueprint(settings: CacheSettings, database: Database, client: redis.Redis, cache: SharedCache) -> APIBlueprint:
     """The routes of stock prices."""
     api = APIBlueprint("stock_prices", __name__, url_prefix="/api/v1/cache", abp_tags=[_TAG])
     source = settings.market_source
+
+    @api.get(
+        "/stock-prices",
+        summary="The latest prices of several stocks",
+        responses={200: StockPricesModel, 404: ProblemModel, 406: ProblemModel, 422: ProblemModel},
+    )
+    def stock_prices(query: StockPricesQuery) -> Response:
+        symbols = _parse_symbols(query.symbols)
+        found = _find(symbols)
+        if not found:
+            raise unknown_symbol(database, ", ".join(symbols[:10]), None, source=source)
+        prices = [found[symbol] for symbol in symbols if symbol in found]
+        about = {
+            "as_of": max(prices, key=lambda price: int(price["as_of_ns"]))["as_of"],
+            "source": source,
+            "missing": [symbol for symbol in symbols if symbol not in found],
+        }
+        return table_response("prices", [_shown(price) for price in prices], _COLUMNS, about, None)
 
     @api.get(
         "/stock-prices/<symbol>",
@@ -62,30 +106,47 @@ def blueprint(settings: CacheSettings, database: Database, client: redis.Redis) 
     )
     def stock_price(path: SymbolPath) -> Response:
         symbol = canonical_symbol(path.symbol)
-        price = _from_redis(client, symbol, source)
+        price = _find([symbol]).get(symbol)
         if price is None:
-            price = read_stock_prices(database, [symbol], source).get(symbol)
-            if price is None:
-                raise unknown_symbol(database, symbol, None, source=source)
-            _to_redis(client, price, source)
-        return Response(json.dumps({k: v for k, v in price.items() if k != "as_of_ns"}), mimetype="application/json")
+            raise unknown_symbol(database, symbol, None, source=source)
+        return Response(json.dumps(_shown(price)), mimetype="application/json")
+
+    def _find(symbols: list[str]) -> dict[str, dict[str, Any]]:
+        """One trip to Redis, and for what it has not, one to PostgreSQL."""
+        held = cache.ask(lambda: get_stock_prices(client, symbols, source))
+        found = held or {}
+        missing = [symbol for symbol in symbols if symbol not in found]
+        cache.count(_KIND, "hit", len(found))
+        cache.count(_KIND, "unavailable" if held is None else "miss", len(missing))
+        if missing:
+            read = read_stock_prices(database, missing, source)
+            if read:
+                cache.ask(lambda: put_stock_prices(client, read, source))
+            found = found | read
+        return found
 
     return api
 
 
-def _from_redis(client: redis.Redis, symbol: str, source: str) -> dict[str, Any] | None:
-    try:
-        price = get_stock_price(client, symbol, source)
-    except redis.RedisError as error:
-        log.warning("redis_unavailable", error=str(error))
-        LOOKUPS.labels("stock_price", "unavailable").inc()
-        return None
-    LOOKUPS.labels("stock_price", "miss" if price is None else "hit").inc()
-    return price
+def _parse_symbols(text: str) -> list[str]:
+    """Each once, in the order asked for. Raises a 422 problem that names what is none."""
+    names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names:
+        raise invalid("#/query/symbols", "name at least one symbol, such as AAPL,MSFT")
+    if len(names) > _AT_ONCE:
+        raise invalid("#/query/symbols", f"{len(names)} symbols are asked for; {_AT_ONCE} at once are the most")
+    if wrong := [name for name in names if not _is_symbol(name)]:
+        raise invalid("#/query/symbols", f"not a symbol: {', '.join(name[:40] for name in wrong[:10])}")
+    return list(dict.fromkeys(canonical_symbol(name) for name in names))
 
 
-def _to_redis(client: redis.Redis, price: dict[str, Any], source: str) -> None:
+def _is_symbol(name: str) -> bool:
     try:
-        put_stock_prices(client, {price["symbol"]: price}, source)
-    except redis.RedisError as error:
-        log.warning("redis_unavailable", error=str(error))
+        _SYMBOL.validate_python(name)
+    except (ValidationError, Problem):
+        return False
+    return True
+
+
+def _shown(price: dict[str, Any]) -> dict[str, Any]:
+    return {name: price[name] for name in _COLUMNS}

@@ -1,0 +1,51 @@
+"""Whether the market is open, as ingestion answers it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from flask import Response
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
+from pydantic import BaseModel, Field
+
+from ots_cache.other_services import OtherService
+from ots_cache.relayed import relay
+from ots_cache.settings import CacheSettings
+from ots_common.schemas import ProblemModel
+from ots_common.shared_cache import SharedCache
+
+_TAG = Tag(name="market status", description="As ingestion answers it, for a second")
+
+
+class MarketStatusModel(BaseModel):
+    """As ``/api/v1/data/market-status`` answers: the market at ``at``."""
+
+    source: str
+    calendar: str
+    at: str = Field(description="the moment that is answered for, a second ago at most")
+    date: str
+    open: bool
+    phase: Literal["regular", "pre-market", "post-market", "closed"]
+    why_closed: Literal["holiday", "weekend", "out of hours"] | None
+    half_day: bool | None
+    current: dict[str, Any] | None
+    previous: dict[str, Any] | None
+    next: dict[str, Any] | None
+
+
+def blueprint(settings: CacheSettings, cache: SharedCache, ingestion: OtherService) -> APIBlueprint:
+    """The route of the market's status."""
+    api = APIBlueprint("market_status", __name__, url_prefix="/api/v1/cache", abp_tags=[_TAG])
+
+    @api.get(
+        "/market-status",
+        summary="Open or closed, now",
+        responses={200: MarketStatusModel, 503: ProblemModel, 504: ProblemModel},
+    )
+    def market_status() -> Response:
+        return relay(
+            cache, "cache-market-status", [], ingestion, "/api/v1/data/market-status", ttl_s=settings.now_ttl_s
+        )
+
+    return api
