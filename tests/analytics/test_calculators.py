@@ -120,6 +120,24 @@ def test_what_cannot_be_priced_has_a_reason_and_spoils_no_other(post):
     assert body["quality"]["calculated"] == 3
 
 
+def test_numbers_beyond_the_formulas_are_answered_too(post):
+    wild = [0, -1, 1, 1e-300, 5e-324, 1e300, -1e300, 1e9]
+    rows = [
+        ROW | {one: first, other: second}
+        for one, other in (("spot", "strike"), ("years", "rate"), ("volatility", "years"), ("strike", "volatility"))
+        for first in wild
+        for second in wild
+    ]
+    for style in ("american", "european"):
+        answer = post("price", {"style": style, "contracts": rows, "second_order": True})
+        assert answer.status_code == 200
+        for row in answer.json["contracts"]:
+            unknown = any(value is None for name, value in row.items() if name != "reason")
+            assert unknown == (row["reason"] is not None)
+        prices = [{("price" if name == "volatility" else name): row[name] for name in row} for row in rows]
+        assert post("implied-volatility", {"style": style, "contracts": prices}).status_code == 200
+
+
 def test_a_price_without_a_volatility_says_why(post):
     row = {name: value for name, value in ROW.items() if name != "volatility"}
     prices = [6.0, 5.0, 4.0, 105.0, None]

@@ -123,10 +123,12 @@ def price_contracts(
     good = reason == ""
     table = np.full((len(Greeks._fields), len(terms)), np.nan)
     columns = (*terms.columns(good), volatility[good])
-    if style == "european":
-        table[:, good] = european.greeks(*columns)
-    else:
-        table[:, good] = american.greeks(*columns, dividends=dividends)
+    with np.errstate(all="ignore"):  # what is out of range is NaN, and told
+        if style == "european":
+            table[:, good] = european.greeks(*columns)
+        else:
+            table[:, good] = american.greeks(*columns, dividends=dividends)
+    table[~np.isfinite(table)] = np.nan
     priced = np.isfinite(table[0])
     reason = np.where(good & ~priced, "bad_input", reason)
     reason = np.where(priced & ~np.isfinite(table).all(axis=0), "undefined_greeks", reason)
@@ -141,12 +143,13 @@ def imply_volatilities(
     good = reason == ""
     columns = terms.columns(good)
     found = np.full(len(terms), np.nan)
-    if style == "european":
-        found[good] = european.implied_volatility(price[good], *columns)
-        codes = european.why_no_volatility(price[good], *columns)
-    else:
-        found[good] = american.implied_volatility(price[good], *columns, dividends=dividends)
-        codes = american.why_no_volatility(price[good], *columns, dividends=dividends)
+    with np.errstate(all="ignore"):  # what is out of range is NaN, and told
+        if style == "european":
+            found[good] = european.implied_volatility(price[good], *columns)
+            codes = european.why_no_volatility(price[good], *columns)
+        else:
+            found[good] = american.implied_volatility(price[good], *columns, dividends=dividends)
+            codes = american.why_no_volatility(price[good], *columns, dividends=dividends)
     # a volatility that the tree does not find, though the price lies within its bounds, is out of its range
     names = np.array([code.name.lower() for code in NoVolatility], "U24")
     names[NoVolatility.HAS_ONE] = "bad_input"

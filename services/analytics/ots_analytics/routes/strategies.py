@@ -58,10 +58,10 @@ _LATER_LEGS = (
 _STOCK_AT_SPOT = "stock legs without a bid and an ask trade at the spot, without a spread"
 
 Dollars = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0, le=1e9)]
-PositiveDollars = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0, le=1e9)]
-Years = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0, le=30)]
+PositiveDollars = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=1e-6, le=1e9)]
+Years = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=1e-7, le=30)]
 RateOfInterest = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-1, le=1)]
-Volatility = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0, le=10)]
+Volatility = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=1e-4, le=10)]
 
 
 class LegModel(RequestModel):
