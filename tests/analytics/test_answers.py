@@ -199,9 +199,21 @@ def test_one_of_many_who_ask_at_once_computes(service, settings, monkeypatch):
     assert len(calls) == 1
 
 
-def test_a_stream_and_an_error_that_is_returned_are_not_kept(market, settings):
+@pytest.fixture
+def answers(market, settings):
     client = redis_client.connect(settings.redis_url.get_secret_value())
-    answers = Answers(settings, Database(market.reader, application="tests", size=1), SharedCache(client, "test"))
+    client.flushdb()
+    database = Database(market.reader, application="tests", size=1)
+    yield Answers(settings, database, SharedCache(client, "test"))
+    database.close()
+
+
+def asked(answers, make, path="/api/v1/analytics/x", until=START, explicit=True, **request):
+    with Flask("tests", root_path=".").test_request_context(path, **request):
+        return answers.of(until, make, explicit=explicit)
+
+
+def test_a_stream_and_an_error_that_is_returned_are_not_kept(answers):
     made = []
 
     def stream():
@@ -212,12 +224,57 @@ def test_a_stream_and_an_error_that_is_returned_are_not_kept(market, settings):
         made.append(version_in_use())
         return Response(json.dumps({}), 418)
 
-    app = Flask("tests", root_path=".")
     for make, status in ((stream, 200), (refusal, 418)):
         made.clear()
-        for _ in range(2):
-            with app.test_request_context("/api/v1/analytics/x"):
-                answer = answers.of(START, make, explicit=True)
-                assert answer.status_code == status
-        assert len(made) == 2
-        assert made[0] == made[1] != None  # noqa: E711
+        assert [asked(answers, make).status_code for _ in range(2)] == [status] * 2
+        assert made[0] == made[1]
+        assert made[0] is not None
+    assert version_in_use() is None
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ({"path": "/api/v1/analytics/x?a=1&b=2"}, {"path": "/api/v1/analytics/x?b=2&a=1"}, True),
+        ({"path": "/api/v1/analytics/x?a=1&a=2"}, {"path": "/api/v1/analytics/x?a=2&a=1"}, False),
+        ({"path": "/api/v1/analytics/x"}, {"path": "/api/v1/analytics/y"}, False),
+        ({}, {"headers": {"Accept": "application/json"}}, True),
+        ({}, {"headers": {"Accept": "text/csv"}}, False),
+        ({"headers": {"Accept": "text/csv, application/json;q=0.5"}}, {"headers": {"Accept": "text/csv"}}, False),
+        ({"method": "POST", "data": "1"}, {"method": "POST", "data": "1"}, True),
+        ({"method": "POST", "data": "1"}, {"method": "POST", "data": "2"}, False),
+        ({}, {"until": START + 1}, False),
+        ({"until": 2**62}, {"until": 2**62}, True),
+        ({"until": 2**62, "explicit": False}, {"until": 2**62}, True),
+        ({"explicit": False}, {}, False),
+    ],
+)
+def test_what_is_the_same_question(answers, monkeypatch, one, other, same):
+    monkeypatch.setattr("ots_analytics.answers.time", SimpleNamespace(time_ns=lambda: START + 10**18))
+    made = []
+
+    def make():
+        made.append(1)
+        return Response("x", content_type="text/plain")
+
+    for request in (one, other):
+        assert asked(answers, make, **request).data == b"x"
+    assert len(made) == (1 if same else 2)
+
+
+def test_other_settings_and_other_code_make_other_answers(answers, market, settings, monkeypatch):
+    made = []
+
+    def make():
+        made.append(1)
+        return Response("x", content_type="text/plain")
+
+    asked(answers, make)
+    more = Answers(settings.model_copy(update={"history_bars": 1234}), answers._database, answers._cache)
+    asked(more, make)
+    monkeypatch.setattr("ots_analytics.answers._code_version", lambda: "edited")
+    asked(Answers(settings, answers._database, answers._cache), make)
+    assert len(made) == 3
+    monkeypatch.undo()
+    asked(Answers(settings, answers._database, answers._cache), make)
+    assert len(made) == 3

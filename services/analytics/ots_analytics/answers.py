@@ -66,8 +66,9 @@ class Answers:
         """
         now_ns = time.time_ns()
         stable = explicit and until_ns <= now_ns
+        # with its moment: who asks for one that is yet to come is answered for now, and that passes
         version = (
-            data_version(self._database, since_ns=since_ns, until_ns=until_ns)
+            f"{data_version(self._database, since_ns=since_ns, until_ns=until_ns)} at {until_ns}"
             if stable
             else f"second {min(until_ns, now_ns) // NS_PER_S}"
         )
