@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
-from ots_common.schemas import RequestModel
+from ots_common.schemas import RequestModel, TableModel
 from ots_common.times import Moment, rfc3339
 from ots_market.prices import dollars
 from ots_market.symbols import Symbol
@@ -87,7 +87,7 @@ _HEADING_EXAMPLE: dict[str, Any] = {
 }
 
 
-class ChainHeadingModel(BaseModel):
+class ChainHeadingModel(TableModel):
     """What every answer about one underlying's chain begins with. Answers inherit it."""
 
     underlying: str

@@ -30,7 +30,7 @@ from ots_analytics.settings import AnalyticsSettings
 from ots_common.database import Database
 from ots_common.media_types import JSON, wanted_table_type
 from ots_common.problems import invalid
-from ots_common.schemas import ProblemModel, RequestModel
+from ots_common.schemas import ProblemModel, RequestModel, TableModel
 from ots_common.tables import columns_response
 from ots_common.times import Moment, rfc3339
 from ots_market.sessions import Sessions, sessions_of
@@ -225,7 +225,7 @@ class ImpliedContract(_Result):
     implied_volatility: float | None
 
 
-class _Answer(BaseModel):
+class _Answer(TableModel):
     style: str
     as_of: str
     calendar: str = Field(description="whose closes end the contracts")

@@ -22,7 +22,7 @@ from ots_analytics.table_queries import TableQuery, TableRow
 from ots_analytics.volatility import METHOD
 from ots_common.database import Database
 from ots_common.problems import Problem, invalid
-from ots_common.schemas import ProblemModel
+from ots_common.schemas import ProblemModel, TableModel
 from ots_common.tables import Times, columns_response, parse_fields
 from ots_common.times import rfc3339
 from ots_market.prices import dollars
@@ -119,7 +119,7 @@ class ContractMomentModel(TableRow):
     )
 
 
-class ContractHistoryModel(BaseModel):
+class ContractHistoryModel(TableModel):
     """Snapshots, the oldest first; ``as_of`` is the time of the newest quote or price in them."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})

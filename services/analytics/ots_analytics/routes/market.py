@@ -24,7 +24,7 @@ from ots_analytics.settings import AnalyticsSettings
 from ots_analytics.volatility import constant_maturity
 from ots_common.database import Database
 from ots_common.problems import Problem
-from ots_common.schemas import ProblemModel
+from ots_common.schemas import ProblemModel, TableModel
 from ots_common.tables import table_response
 from ots_common.times import NS_PER_S, rfc3339
 from ots_market.adjustments import split_factors
@@ -125,7 +125,7 @@ class MarketQualityModel(BaseModel):
     oldest_implied: str | None
 
 
-class MarketModel(BaseModel):
+class MarketModel(TableModel):
     """All underlyings at a moment."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
