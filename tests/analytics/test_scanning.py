@@ -191,12 +191,12 @@ def test_what_is_left_out_is_counted_by_its_first_reason():
         found = scan(quoted, wanted, HOUR_S)
         assert found.looked_at == len(quoted.symbol) == len(found) + sum(found.left_out.values())
         assert found.left_out[name] > whole.left_out.get(name, 0)
-    calls = scan(quoted, replace(ANY, right="C", dte_max=50, delta_min=0.2, min_open_interest=300), HOUR_S).quoted
-    assert len(calls.symbol)
-    assert (calls.right == 1).all()
-    assert (calls.days <= 50).all()
-    assert (np.abs(calls.delta) >= 0.2).all()
-    assert (calls.open_interest >= 300).all()
+    puts = scan(quoted, replace(ANY, right="P", dte_max=50, delta_min=0.2, min_open_interest=300), HOUR_S).quoted
+    assert len(puts.symbol)
+    assert (puts.right == -1).all()
+    assert (puts.days <= 50).all()
+    assert (puts.delta <= -0.2).all()
+    assert (puts.open_interest >= 300).all()
     # what is not known is not enough
     unknown = quoted._replace(open_interest=np.full_like(quoted.open_interest, -1))
     assert len(scan(unknown, replace(ANY, min_open_interest=0), HOUR_S)) == 0

@@ -56,8 +56,8 @@ class ScanQuery(AsOfQuery):
     max_spread_pct: float = Field(10.0, gt=0, le=200, description="The widest spread, in per cent of the mid.")
     fee_per_contract: float = Field(0.65, ge=0, le=100, description="Dollars to buy a contract, and again to sell it.")
     underlyings: str | None = Field(
-        None, max_length=1000, description="Tickers separated by commas; default all that have options.",
-        json_schema_extra={"example": "AAPL,SPY"},
+        None, max_length=1000, pattern=r"^[A-Za-z0-9 ,._-]*$", json_schema_extra={"example": "AAPL,SPY"},
+        description="Tickers separated by commas; default all that have options.",
     )  # fmt: skip
     right: Literal["C", "P"] | None = Field(None, description="Only calls (C) or only puts (P).")
     dte_min: int | None = Field(None, ge=0, le=100_000, description="Calendar days to expiration at least.")
