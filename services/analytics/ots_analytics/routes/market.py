@@ -20,12 +20,13 @@ from ots_analytics.desk import Desk
 from ots_analytics.market_glance import ImpliedNow, NearestExpiration, Price, PutsAndCalls, Quoted
 from ots_analytics.priced_chains import PricedChain
 from ots_analytics.realised_volatility import over_sessions, read_daily
+from ots_analytics.routes import activity_examples
 from ots_analytics.settings import AnalyticsSettings
 from ots_analytics.volatility import constant_maturity
 from ots_common.database import Database
 from ots_common.problems import Problem
 from ots_common.schemas import ProblemModel, TableModel
-from ots_common.tables import table_response
+from ots_common.tables import Kind, table_response
 from ots_common.times import NS_PER_S, rfc3339
 from ots_market.adjustments import split_factors
 from ots_market.instruments import unknown_symbol
@@ -53,14 +54,17 @@ _UNITS = {
     "breadth": "prices above (advancing), below (declining) and at the previous close; and above or not their mean of"
     " the last 20 daily closes",
 }
-_COLUMNS = (
-    "symbol", "price", "price_time", "price_kind", "stale", "previous_close", "previous_close_kind", "change",
-    "change_pct", "open", "high", "low", "volume", "mean_20", "realised_20", "implied_30d", "implied_origin",
-    "implied_at", "expiration", "expected_move", "expected_move_pct", "expected_move_today",
-    "expected_move_today_pct", "put_volume", "call_volume", "put_call_volume", "put_open_interest",
-    "call_open_interest", "put_call_open_interest", "open_interest_time", "reasons",
-)  # fmt: skip
-_EXAMPLE: dict[str, Any] = {}
+_COLUMNS: dict[str, Kind] = {
+    "symbol": "text", "price": "number", "price_time": "time", "price_kind": "text", "stale": "flag",
+    "previous_close": "number", "previous_close_kind": "text", "change": "number", "change_pct": "number",
+    "open": "number", "high": "number", "low": "number", "volume": "integer", "mean_20": "number",
+    "realised_20": "number", "implied_30d": "number", "implied_origin": "text", "implied_at": "time",
+    "expiration": "date", "expected_move": "number", "expected_move_pct": "number", "expected_move_today": "number",
+    "expected_move_today_pct": "number", "put_volume": "integer", "call_volume": "integer",
+    "put_call_volume": "number", "put_open_interest": "integer", "call_open_interest": "integer",
+    "put_call_open_interest": "number", "open_interest_time": "time", "reasons": "json",
+}  # fmt: skip
+_EXAMPLE = {**activity_examples.MARKET, "units": _UNITS}
 
 
 class MarketRowModel(BaseModel):
