@@ -10,6 +10,7 @@ from data_ingestion_support import Ingestion, settings_for
 from option_chain_support import Analytics, desk_of
 from ots_common.times import to_nanoseconds
 from ots_quant import american
+from table_formats import FORMATS, assert_same
 
 AT = "2015-12-24T16:00:00Z"
 RATE = 0.003
@@ -146,6 +147,13 @@ def test_open_interest_and_trades_are_those_of_the_files(answer):
     traded = [row for row in answer["contracts"] if row["volume"]]
     assert len(traded) > 100
     assert all(row["last"] > 0 and row["last_time"] <= AT for row in traded)
+
+
+@pytest.mark.parametrize("accept", FORMATS)
+def test_every_format_has_all_contracts_and_the_same_values(analytics, answer, accept):
+    found = analytics.get(f"/options/GOOG?as_of={AT}", Accept=accept)
+    assert found.content_type.startswith(accept)
+    assert_same(found.content_type, found.data, answer["contracts"])
 
 
 def test_what_is_read_is_the_same_by_latest_quotes_as_by_looking_back(goog, priced, analytics):
