@@ -197,6 +197,36 @@ def test_open_interest_is_of_the_day_before_and_counted_once(ask, chain):
         assert row["call_open_interest"] == (np.nansum(calls) if np.isfinite(calls).any() else None)
 
 
+def test_the_examples_are_what_is_answered(ask, service):
+    schemas = service.document()["components"]["schemas"]
+    for model, reading, query in (
+        ("SurfaceModel", "surface", ""),
+        ("SkewModel", "skew", ""),
+        ("TermStructureModel", "term-structure", "days=30"),
+        ("ExpectedMoveModel", "expected-move", ""),
+        ("ExposureModel", "exposure", ""),
+        ("OpenInterestModel", "open-interest", "by=expiration"),
+    ):
+        answer = ask(reading, query)
+        assert_alike(schemas[model]["example"], answer)
+
+
+def assert_alike(example, answer):
+    """To six digits; of a table's rows the example has one."""
+    if isinstance(example, dict):
+        assert set(example) == set(answer)
+        for key, value in example.items():
+            assert_alike(value, answer[key])
+    elif isinstance(example, list) and example and isinstance(example[0], dict):
+        key = next(name for name in ("expiration", "strike", "days") if name in example[0])
+        (row,) = [one for one in answer if one[key] == pytest.approx(example[0][key])][:1]
+        assert_alike(example[0], row)
+    elif isinstance(example, float) or (isinstance(example, list) and example):
+        assert answer == pytest.approx(example, rel=1e-4, abs=1e-6)
+    else:
+        assert answer == example
+
+
 def test_nothing_of_after_the_moment_is_in_an_answer(goog, service, ask):
     """What comes later is taken away, and the answers stay; this test is the module's last."""
     readings = ("surface", "skew", "term-structure", "expected-move", "exposure", "open-interest")

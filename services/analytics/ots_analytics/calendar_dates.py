@@ -1,4 +1,4 @@
-"""Dates in request bodies."""
+"""Dates in requests."""
 
 from __future__ import annotations
 

@@ -1,27 +1,16 @@
-"""What answers that are tables of a chain share: the parameters that choose rows and columns, and their rows' model."""
+"""What answers that are tables of a chain share: the parameters that choose rows and columns."""
 
 from __future__ import annotations
 
 import math
-from datetime import date
-from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from ots_analytics.calendar_dates import CalendarDate
 from ots_analytics.chain_queries import AsOfQuery
 from ots_common.problems import invalid
 
 _MOST_DAYS, _MOST_MATURITIES = 3650, 50
-
-
-def _any_part(schema: dict[str, Any]) -> None:
-    schema.pop("required", None)
-
-
-class TableRow(BaseModel):
-    """A row of a table of which ``fields`` may leave out any column."""
-
-    model_config = ConfigDict(json_schema_extra=_any_part)
 
 
 class TableQuery(AsOfQuery):
@@ -35,9 +24,7 @@ class TableQuery(AsOfQuery):
 class ExpirationQuery(TableQuery):
     """The moment, the expiration, and the columns."""
 
-    expiration: date | None = Field(
-        None, description="Only this expiration, a date such as 2015-12-31.", json_schema_extra={"format": "date"}
-    )
+    expiration: CalendarDate | None = Field(None, description="Only this expiration.")
 
 
 def parse_maturities(text: str) -> list[float]:

@@ -18,11 +18,11 @@ from ots_analytics.contract_terms import GREEK_UNITS
 from ots_analytics.desk import Desk
 from ots_analytics.settings import AnalyticsSettings
 from ots_analytics.snapshot_store import read_contract_history, underlyings_with_snapshots
-from ots_analytics.table_queries import TableQuery, TableRow
+from ots_analytics.table_queries import TableQuery
 from ots_analytics.volatility import METHOD
 from ots_common.database import Database
 from ots_common.problems import Problem, invalid
-from ots_common.schemas import ProblemModel, TableModel
+from ots_common.schemas import ProblemModel, TableModel, TableRow
 from ots_common.tables import Times, columns_response, parse_fields
 from ots_common.times import rfc3339
 from ots_market.prices import dollars

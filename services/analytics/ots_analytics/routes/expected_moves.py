@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
+from ots_analytics import reading_examples as goog
 from ots_analytics.chain_answers import chain_answer, table_answer
 from ots_analytics.chain_expirations import only_expiration
 from ots_analytics.chain_queries import ChainHeadingModel, UnderlyingPath, chain_heading
@@ -14,9 +15,9 @@ from ots_analytics.expected_moves import ASSUMPTIONS, QUANTITIES, move_columns
 from ots_analytics.priced_chains import PricedChain
 from ots_analytics.routes.surfaces import TAG
 from ots_analytics.settings import AnalyticsSettings
-from ots_analytics.table_queries import ExpirationQuery, TableRow
+from ots_analytics.table_queries import ExpirationQuery
 from ots_common.database import Database
-from ots_common.schemas import ProblemModel
+from ots_common.schemas import ProblemModel, TableModel, TableRow
 
 _UNITS = {
     "moves, prices, lower, upper": "dollars, until the expiration's close",
@@ -57,8 +58,21 @@ class MoveRow(TableRow):
     reason: str | None = Field(description="of each part that is null, or of which something must be known")
 
 
-class ExpectedMoveModel(ChainHeadingModel):
+class ExpectedMoveModel(ChainHeadingModel, TableModel):
     """Two quantities by three assumptions, for each expiration."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                **goog.HEADING,
+                "units": _UNITS,
+                "quantities": QUANTITIES,
+                "assumptions": ASSUMPTIONS,
+                "expirations": goog.MOVES,
+                "next": None,
+            }
+        }
+    )
 
     units: dict[str, str]
     quantities: dict[str, str]

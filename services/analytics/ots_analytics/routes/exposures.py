@@ -7,6 +7,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from pydantic import BaseModel, ConfigDict, Field
 
 from ots_analytics import exposures, open_interest
+from ots_analytics import reading_examples as goog
 from ots_analytics.chain_answers import chain_answer, table_answer
 from ots_analytics.chain_expirations import only_expiration
 from ots_analytics.chain_queries import ChainHeadingModel, UnderlyingPath, chain_heading
@@ -14,9 +15,9 @@ from ots_analytics.desk import Desk
 from ots_analytics.priced_chains import PricedChain
 from ots_analytics.routes.surfaces import TAG
 from ots_analytics.settings import AnalyticsSettings
-from ots_analytics.table_queries import ExpirationQuery, TableRow
+from ots_analytics.table_queries import ExpirationQuery
 from ots_common.database import Database
-from ots_common.schemas import ProblemModel
+from ots_common.schemas import ProblemModel, TableModel, TableRow
 
 _OPEN_INTEREST_UNITS = {
     "open_interest, volume": "contracts; volume of the session up to `as_of`",
@@ -156,8 +157,27 @@ class ExposureRow(TableRow):
     reason: str | None
 
 
-class ExposureModel(ChainHeadingModel):
+class ExposureModel(ChainHeadingModel, TableModel):
     """Exposures in total, and by strike or expiration."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                **goog.HEADING,
+                "units": exposures.UNITS,
+                "who_is_long": exposures.WHO_IS_LONG,
+                "side": "calls_long_puts_short",
+                "volatility": "filled",
+                "open_interest": {**goog.OPEN_INTEREST, "meaning": open_interest.DATE_OF_FIGURES},
+                "totals": goog.TOTALS,
+                "contracts_left_out": goog.CONTRACTS_LEFT_OUT,
+                "zero_gamma": goog.ZERO_GAMMA,
+                "max_pain": goog.MAX_PAIN,
+                "strikes": goog.EXPOSURES,
+                "next": None,
+            }
+        }
+    )
 
     units: dict[str, str]
     who_is_long: str
@@ -213,8 +233,22 @@ class OpenInterestRow(TableRow):
     reason: str | None
 
 
-class OpenInterestModel(ChainHeadingModel):
+class OpenInterestModel(ChainHeadingModel, TableModel):
     """Open interest and volume."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                **goog.HEADING,
+                "units": _OPEN_INTEREST_UNITS,
+                "open_interest": {**goog.OPEN_INTEREST, "meaning": open_interest.DATE_OF_FIGURES},
+                "totals": goog.PUT_CALL,
+                "max_pain": goog.MAX_PAIN,
+                "expirations": goog.OPEN_INTERESTS,
+                "next": None,
+            }
+        }
+    )
 
     units: dict[str, str]
     open_interest: OpenInterestDateModel

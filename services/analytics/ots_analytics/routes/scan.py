@@ -21,11 +21,10 @@ from ots_analytics.scan_table import CANDIDATE_COLUMNS, UNITS, candidate_columns
 from ots_analytics.scanning import Candidates, RecentScans, Sort, Wanted, ranked
 from ots_analytics.settings import AnalyticsSettings
 from ots_analytics.stages import stage, state_stages
-from ots_analytics.table_queries import TableRow
 from ots_common.database import Database
 from ots_common.paging import decode_cursor, encode_cursor
 from ots_common.problems import Problem, invalid
-from ots_common.schemas import ProblemModel
+from ots_common.schemas import ProblemModel, TableRow
 from ots_common.tables import columns_response, parse_fields
 from ots_common.times import NS_PER_S, rfc3339
 from ots_market.instruments import nothing_stored

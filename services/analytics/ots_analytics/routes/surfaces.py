@@ -8,8 +8,9 @@ import numpy as np
 from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
+from ots_analytics import reading_examples as goog
 from ots_analytics.chain_answers import chain_answer, table_answer
 from ots_analytics.chain_expirations import columns_of
 from ots_analytics.chain_queries import ChainHeadingModel, UnderlyingPath, chain_heading
@@ -25,10 +26,10 @@ from ots_analytics.surface_readings import (
     term_structure_columns,
     why_no_surface,
 )
-from ots_analytics.table_queries import ExpirationQuery, TableQuery, TableRow, parse_maturities
+from ots_analytics.table_queries import ExpirationQuery, TableQuery, parse_maturities
 from ots_common.database import Database
 from ots_common.problems import invalid
-from ots_common.schemas import ProblemModel
+from ots_common.schemas import ProblemModel, TableModel, TableRow
 
 TAG = Tag(
     name="surfaces",
@@ -165,8 +166,21 @@ class GridRow(TableRow):
     reason: str | None = Field(description="why it is not inside")
 
 
-class SurfaceModel(ChainHeadingModel):
+class SurfaceModel(ChainHeadingModel, TableModel):
     """The fit per expiration, or the grid that was asked for, with the certificate of the whole surface."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                **goog.HEADING,
+                "units": _SURFACE_UNITS,
+                "certificate": goog.CERTIFICATE,
+                "reason": None,
+                "expirations": goog.SLICES,
+                "next": None,
+            }
+        }
+    )
 
     units: dict[str, str]
     certificate: CertificateModel | None
@@ -201,8 +215,14 @@ class SkewRow(TableRow):
     reason: str | None
 
 
-class SkewModel(ChainHeadingModel):
+class SkewModel(ChainHeadingModel, TableModel):
     """The skew of each expiration."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {**goog.HEADING, "units": {**_UNITS, **_DELTA_UNITS}, "expirations": goog.SKEW, "next": None}
+        }
+    )
 
     units: dict[str, str]
     expirations: list[SkewRow]
@@ -232,8 +252,20 @@ class TermRow(TableRow):
     reason: str | None
 
 
-class TermStructureModel(ChainHeadingModel):
+class TermStructureModel(ChainHeadingModel, TableModel):
     """Volatility at the forward by expiration, between expirations, and at constant maturities."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                **goog.HEADING,
+                "units": {**_UNITS, **_TERM_UNITS},
+                "constant_maturities": goog.CONSTANT_MATURITIES,
+                "expirations": goog.TERMS,
+                "next": None,
+            }
+        }
+    )
 
     units: dict[str, str]
     constant_maturities: list[MaturityModel]
