@@ -129,6 +129,14 @@ def test_late_and_equal_trades_over_pieces_and_what_was_there_before(imports, se
         assert imports.bars(name) == bars_of(said[vendor])
 
 
+def test_a_stretch_that_comes_again_in_a_later_piece_of_its_batch_is_stored_once(imports):
+    raw = [trade(OPEN + i * 10**9, 50 + i, 1, sequence=i) for i in range(100)]
+    run = imports.work(imports.queue(dbn_file(Schema.TRADES, raw[:70] + raw[30:], symbols={"AGAIN": 1})))
+    assert (run["read"], run["stored"], run["duplicate"]) == (140, 100, 40)
+    assert imports.rows("sequence", "trades", "AGAIN", "1") == [(i,) for i in range(100)]
+    assert [values[-1] for _, values in sorted(imports.bars("AGAIN").items())] == [60, 40]
+
+
 def test_the_latest_quote_is_the_last_of_all_pieces(imports):
     raw = [quote(OPEN + i // 40 * MINUTE_NS, 1 + i / 100, 2 + i / 100, instrument=i % 40 + 1) for i in range(400)]
     imports.imported(dbn_file(Schema.CBBO_1M, raw, symbols={f"Q{i}": i + 1 for i in range(40)}, dataset="OPRA.PILLAR"))
