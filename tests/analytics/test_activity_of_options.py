@@ -12,6 +12,10 @@ from analytics_support import Analytics
 from data_ingestion_support import Ingestion, settings_for
 from ots_analytics.chains import Moment
 from ots_analytics.market_glance import share_of_today
+from ots_analytics.routes.custom import CustomModel
+from ots_analytics.routes.market import MarketModel
+from ots_analytics.routes.unusual import UnusualModel
+from ots_analytics.routes.volatility import VolatilityModel
 from ots_analytics.unusual_volume import Thresholds, find_unusual, usual_volume
 from ots_common.times import rfc3339, to_datetime
 from ots_market.sessions import xnys
@@ -438,6 +442,14 @@ class TestMarket:
             assert row["change"] == pytest.approx(row["price"] - row["previous_close"])
             assert row["realised_20"] > 0
             assert row["mean_20"] > 0
+
+
+def test_the_documents_examples_are_answers(analytics):
+    """They have the members that an answer has, and no other."""
+    schemas = analytics.document()["components"]["schemas"]
+    for model in (UnusualModel, VolatilityModel, MarketModel, CustomModel):
+        (example,) = schemas[model.__name__]["examples"]
+        assert model.model_validate(example).model_dump() == example
 
 
 def test_hours_until_an_expiration_are_the_exchanges():

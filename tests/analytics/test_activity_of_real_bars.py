@@ -21,7 +21,7 @@ MINUTE = 60_000_000_000
 AT = "2019-02-14T16:00:00Z"
 AT_NS = to_nanoseconds(AT)
 SYMBOLS = ("AAPL", "QQQ", "SPY")
-SPLITS = [("2014-06-09", 7), ("2020-08-31", 4)]
+SPLITS = [("AAPL", "2014-06-09", 7), ("AAPL", "2020-08-31", 4), ("AMZN", "2019-02-15", 2)]
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +30,10 @@ def analytics(market, redis_server, tmp_path_factory, real_data):
     with service.working():
         for file in (*(f"daily/{name}.ohlcv-1d" for name in SYMBOLS), "week-2019-02-11/ohlcv-1m"):
             service.imported((real_data / f"EQUS.MINI/{file}.dbn.zst").read_bytes())
-    actions = [{"kind": "split", "ex_date": day, "numerator": n, "denominator": 1} for day, n in SPLITS]
-    posted = service.post("/corporate-actions", json={"symbol": "AAPL", "source": "test", "actions": actions})
-    assert posted.status_code < 300, posted.text
+    for symbol, day, new in SPLITS:
+        actions = [{"kind": "split", "ex_date": day, "numerator": new, "denominator": 1}]
+        posted = service.post("/corporate-actions", json={"symbol": symbol, "source": "test", "actions": actions})
+        assert posted.status_code < 300, posted.text
     return Analytics(market, redis_url=redis_server.url)
 
 
@@ -202,6 +203,25 @@ class TestMarket:
         assert row["previous_close"] == pytest.approx(raw.close[friday] / 4, abs=1e-9)
         assert row["previous_close_kind"] == "daily_bar"
         assert 0 < row["change_pct"] < 10
+
+    def test_of_minutes_too(self, analytics, minutes):
+        """AMZN split in the test's ledger on 15 February, as it did not: the minute before is halved."""
+        rows = minutes["AMZN"]
+        starts = rows["ts_event"].astype("int64").to_numpy()
+        last = rows[starts < to_nanoseconds("2019-02-14T21:00:00Z")].iloc[-1]
+        answer = analytics.get("/market?as_of=2019-02-15T16:00:00Z")
+        row = next(row for row in answer["market"] if row["symbol"] == "AMZN")
+        assert row["previous_close"] == pytest.approx(last["close"] / 2e9, abs=1e-9)
+        assert row["previous_close_kind"] == "bar"
+
+    def test_a_price_of_the_session_before_is_no_change(self, analytics):
+        """Half a minute after the open no minute of the session is over."""
+        answer = analytics.get("/market?as_of=2019-02-14T14:30:30Z")
+        for row in answer["market"]:
+            assert row["price"] == row["previous_close"]
+            assert (row["change"], row["stale"]) == (None, True)
+            assert row["reasons"]["change"] == "no price of the session is stored"
+        assert answer["breadth"]["change_unknown"] == len(answer["market"])
 
     def test_a_price_that_is_old_is_stale_and_has_no_change(self, analytics, minutes):
         """A week after the last minute."""

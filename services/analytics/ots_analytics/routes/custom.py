@@ -17,6 +17,7 @@ from ots_analytics.desk import Desk
 from ots_analytics.histories import bars_per_year
 from ots_analytics.quality import bar_quality
 from ots_analytics.return_series import Closes, common_closes, read_closes
+from ots_analytics.routes import activity_examples
 from ots_analytics.settings import AnalyticsSettings
 from ots_common.database import Database
 from ots_common.problems import Problem, invalid
@@ -43,11 +44,13 @@ _UNITS = {
     "share_below": "of the windows before the newest, how many had a lower volatility; 0 to 1",
     "returns": "of consecutive bars of regular sessions; on bars shorter than a day those over night are among them",
 }
-_EXAMPLE: dict[str, Any] = {}
+_EXAMPLE = {**activity_examples.CUSTOM, "units": _UNITS}
 
 
 class CustomBody(RequestModel):
     """What to compute, over which bars."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"symbols": ["AAPL", "QQQ"], "windows": [20]}]})
 
     symbols: list[Symbol] = Field(min_length=2, max_length=20, description="Tickers, or options as OSI writes them.")
     timeframe: Timeframe = Timeframe.D1

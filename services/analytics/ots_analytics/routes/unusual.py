@@ -15,6 +15,7 @@ from ots_analytics.chain_expirations import known
 from ots_analytics.chain_queries import AsOfQuery, ChainHeadingModel, UnderlyingPath, chain_heading
 from ots_analytics.desk import Desk
 from ots_analytics.priced_chains import PricedChain
+from ots_analytics.routes import activity_examples
 from ots_analytics.settings import AnalyticsSettings
 from ots_analytics.unusual_volume import Thresholds, Unusual, UsualVolume, find_unusual, usual_volume
 from ots_analytics.volume_history import Sides, VolumesByTimeOfDay, read_sides, read_volumes_by_time_of_day
@@ -48,7 +49,7 @@ _COLUMNS = (
     "history_highest", "ratio_to_history", "share_below", "times_threshold", "unusual_by", "at_ask", "at_bid",
     "between", "side_unknown", "last", "last_time", "mid", "implied_volatility", "delta", "reasons",
 )  # fmt: skip
-_EXAMPLE: dict[str, Any] = {}
+_EXAMPLE = {**activity_examples.UNUSUAL, "units": _UNITS}
 
 
 class UnusualQuery(AsOfQuery):

@@ -20,6 +20,7 @@ from ots_analytics.histories import bars_per_year
 from ots_analytics.implied_rank import ImpliedRank, StoredCloses
 from ots_analytics.quality import bar_quality
 from ots_analytics.realised_volatility import ESTIMATORS, Realised, over_session, over_sessions, read_daily
+from ots_analytics.routes import activity_examples
 from ots_analytics.settings import AnalyticsSettings
 from ots_analytics.volatility import constant_maturity
 from ots_common.database import Database
@@ -49,7 +50,7 @@ _UNITS = {
     " before and the current one; 0 to 1",
     "percentile": "share of the stored closes of sessions before that were below the current one; 0 to 1",
 }
-_EXAMPLE: dict[str, Any] = {}
+_EXAMPLE = {**activity_examples.VOLATILITY, "units": _UNITS}
 
 
 class VolatilityQuery(AsOfQuery):
