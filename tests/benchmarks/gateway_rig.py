@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -251,11 +251,12 @@ class Load:
     errors: int
 
 
-def wrk(server: Server, path: str, connections: int, seconds: float) -> Load:
-    """Load from one thread of wrk. Every answer must be a 200."""
+def wrk(server: Server, path: str, connections: int, seconds: float, headers: Mapping[str, str] | None = None) -> Load:
+    """Load from one thread of wrk. Every answer must be a 200, or a 304 where ``headers`` ask for that."""
+    more = [part for name, value in (headers or {}).items() for part in ("-H", f"{name}: {value}")]
     told = subprocess.run(
         ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--latency", "-H",
-         f"Authorization: Bearer {server.token}",
+         f"Authorization: Bearer {server.token}", *more,
          server.url + path],
         capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
