@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 from pydantic import ConfigDict, Field
@@ -58,21 +60,20 @@ class MoveRow(TableRow):
     reason: str | None = Field(description="of each part that is null, or of which something must be known")
 
 
+_EXPECTED_MOVE_EXAMPLE: dict[str, Any] = {
+    **goog.HEADING,
+    "units": _UNITS,
+    "quantities": QUANTITIES,
+    "assumptions": ASSUMPTIONS,
+    "expirations": goog.MOVES,
+    "next": None,
+}
+
+
 class ExpectedMoveModel(ChainHeadingModel, TableModel):
     """Two quantities by three assumptions, for each expiration."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                **goog.HEADING,
-                "units": _UNITS,
-                "quantities": QUANTITIES,
-                "assumptions": ASSUMPTIONS,
-                "expirations": goog.MOVES,
-                "next": None,
-            }
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"example": _EXPECTED_MOVE_EXAMPLE})
 
     units: dict[str, str]
     quantities: dict[str, str]

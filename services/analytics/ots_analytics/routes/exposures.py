@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 from pydantic import BaseModel, ConfigDict, Field
@@ -157,27 +159,26 @@ class ExposureRow(TableRow):
     reason: str | None
 
 
+_EXPOSURE_EXAMPLE: dict[str, Any] = {
+    **goog.HEADING,
+    "units": exposures.UNITS,
+    "who_is_long": exposures.WHO_IS_LONG,
+    "side": "calls_long_puts_short",
+    "volatility": "filled",
+    "open_interest": {**goog.OPEN_INTEREST, "meaning": open_interest.DATE_OF_FIGURES},
+    "totals": goog.TOTALS,
+    "contracts_left_out": goog.CONTRACTS_LEFT_OUT,
+    "zero_gamma": goog.ZERO_GAMMA,
+    "max_pain": goog.MAX_PAIN,
+    "strikes": goog.EXPOSURES,
+    "next": None,
+}
+
+
 class ExposureModel(ChainHeadingModel, TableModel):
     """Exposures in total, and by strike or expiration."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                **goog.HEADING,
-                "units": exposures.UNITS,
-                "who_is_long": exposures.WHO_IS_LONG,
-                "side": "calls_long_puts_short",
-                "volatility": "filled",
-                "open_interest": {**goog.OPEN_INTEREST, "meaning": open_interest.DATE_OF_FIGURES},
-                "totals": goog.TOTALS,
-                "contracts_left_out": goog.CONTRACTS_LEFT_OUT,
-                "zero_gamma": goog.ZERO_GAMMA,
-                "max_pain": goog.MAX_PAIN,
-                "strikes": goog.EXPOSURES,
-                "next": None,
-            }
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"example": _EXPOSURE_EXAMPLE})
 
     units: dict[str, str]
     who_is_long: str
@@ -233,22 +234,21 @@ class OpenInterestRow(TableRow):
     reason: str | None
 
 
+_OPEN_INTEREST_EXAMPLE: dict[str, Any] = {
+    **goog.HEADING,
+    "units": _OPEN_INTEREST_UNITS,
+    "open_interest": {**goog.OPEN_INTEREST, "meaning": open_interest.DATE_OF_FIGURES},
+    "totals": goog.PUT_CALL,
+    "max_pain": goog.MAX_PAIN,
+    "expirations": goog.OPEN_INTERESTS,
+    "next": None,
+}
+
+
 class OpenInterestModel(ChainHeadingModel, TableModel):
     """Open interest and volume."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                **goog.HEADING,
-                "units": _OPEN_INTEREST_UNITS,
-                "open_interest": {**goog.OPEN_INTEREST, "meaning": open_interest.DATE_OF_FIGURES},
-                "totals": goog.PUT_CALL,
-                "max_pain": goog.MAX_PAIN,
-                "expirations": goog.OPEN_INTERESTS,
-                "next": None,
-            }
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"example": _OPEN_INTEREST_EXAMPLE})
 
     units: dict[str, str]
     open_interest: OpenInterestDateModel

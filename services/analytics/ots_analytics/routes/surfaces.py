@@ -166,21 +166,20 @@ class GridRow(TableRow):
     reason: str | None = Field(description="why it is not inside")
 
 
+_SURFACE_EXAMPLE: dict[str, Any] = {
+    **goog.HEADING,
+    "units": _SURFACE_UNITS,
+    "certificate": goog.CERTIFICATE,
+    "reason": None,
+    "expirations": goog.SLICES,
+    "next": None,
+}
+
+
 class SurfaceModel(ChainHeadingModel, TableModel):
     """The fit per expiration, or the grid that was asked for, with the certificate of the whole surface."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                **goog.HEADING,
-                "units": _SURFACE_UNITS,
-                "certificate": goog.CERTIFICATE,
-                "reason": None,
-                "expirations": goog.SLICES,
-                "next": None,
-            }
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"example": _SURFACE_EXAMPLE})
 
     units: dict[str, str]
     certificate: CertificateModel | None
@@ -215,14 +214,18 @@ class SkewRow(TableRow):
     reason: str | None
 
 
+_SKEW_EXAMPLE: dict[str, Any] = {
+    **goog.HEADING,
+    "units": {**_UNITS, **_DELTA_UNITS},
+    "expirations": goog.SKEW,
+    "next": None,
+}
+
+
 class SkewModel(ChainHeadingModel, TableModel):
     """The skew of each expiration."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {**goog.HEADING, "units": {**_UNITS, **_DELTA_UNITS}, "expirations": goog.SKEW, "next": None}
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"example": _SKEW_EXAMPLE})
 
     units: dict[str, str]
     expirations: list[SkewRow]
@@ -252,20 +255,19 @@ class TermRow(TableRow):
     reason: str | None
 
 
+_TERM_STRUCTURE_EXAMPLE: dict[str, Any] = {
+    **goog.HEADING,
+    "units": {**_UNITS, **_TERM_UNITS},
+    "constant_maturities": goog.CONSTANT_MATURITIES,
+    "expirations": goog.TERMS,
+    "next": None,
+}
+
+
 class TermStructureModel(ChainHeadingModel, TableModel):
     """Volatility at the forward by expiration, between expirations, and at constant maturities."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                **goog.HEADING,
-                "units": {**_UNITS, **_TERM_UNITS},
-                "constant_maturities": goog.CONSTANT_MATURITIES,
-                "expirations": goog.TERMS,
-                "next": None,
-            }
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"example": _TERM_STRUCTURE_EXAMPLE})
 
     units: dict[str, str]
     constant_maturities: list[MaturityModel]
