@@ -168,14 +168,17 @@ CREATE FUNCTION note_stored(p_table text, p_quarters timestamp with time zone[])
     SET search_path TO 'public', 'pg_temp'
     SET "TimeZone" TO 'UTC'
     AS $$
-    INSERT INTO stored_changes AS c (minutes, starts, table_name, changed_us)
-    SELECT minutes, starts, p_table, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint FROM (
-        SELECT 1440 AS minutes, date_trunc('day', q) AS starts FROM unnest(p_quarters) q
+    INSERT INTO stored_changes AS c (span, starts, table_name, changed_us)
+    SELECT span, starts, p_table, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint FROM (
+        SELECT 'month' AS span, date_trunc('month', q) AS starts FROM unnest(p_quarters) q
         UNION
-        SELECT 15, CASE WHEN days > 4 THEN date_trunc('day', q) ELSE date_bin(interval '15 minutes', q, timestamptz '1970-01-01 00:00:00+00') END
+        SELECT 'day', date_trunc('day', q) FROM unnest(p_quarters) q
+        UNION
+        SELECT 'quarter', CASE WHEN days > 4 THEN date_trunc('day', q)
+                               ELSE date_bin(interval '15 minutes', q, timestamptz '1970-01-01 00:00:00+00') END
         FROM unnest(p_quarters) q, (SELECT count(DISTINCT date_trunc('day', d)) AS days FROM unnest(p_quarters) d) counted
-    ) touched ORDER BY minutes, starts
-    ON CONFLICT (minutes, starts, table_name) DO UPDATE SET changed_us = greatest(c.changed_us + 1, excluded.changed_us)
+    ) touched ORDER BY span, starts
+    ON CONFLICT (span, starts, table_name) DO UPDATE SET changed_us = greatest(c.changed_us + 1, excluded.changed_us)
 $$;
 
 CREATE FUNCTION open_chunks(p_table text, p_moments timestamp with time zone[], p_keep boolean DEFAULT false) RETURNS integer
@@ -834,15 +837,15 @@ PARTITION BY RANGE (ts);
 COMMENT ON COLUMN statistics.stat_type IS 'Databento''s StatType; 9 is open interest, which every publisher repeats: take one';
 
 CREATE TABLE stored_changes (
-    minutes smallint NOT NULL,
+    span text NOT NULL,
     starts timestamp with time zone NOT NULL,
     table_name text NOT NULL,
     changed_us bigint NOT NULL,
-    CONSTRAINT stored_changes_minutes_check CHECK ((minutes = ANY (ARRAY[15, 1440])))
+    CONSTRAINT stored_changes_span_check CHECK ((span = ANY (ARRAY['quarter'::text, 'day'::text, 'month'::text])))
 )
 WITH (fillfactor='50');
 
-COMMENT ON TABLE stored_changes IS 'When records of a stretch of event time were last stored, replaced or dropped, by table; whole days, and quarters of an hour';
+COMMENT ON TABLE stored_changes IS 'When records of a stretch of event time were last stored, replaced or dropped, by table: quarters of an hour, and the days and months that they are in (UTC)';
 
 COMMENT ON COLUMN stored_changes.changed_us IS 'Microseconds since 1970, but always more than before: no two states of a table have the same sum';
 
@@ -919,7 +922,7 @@ PARTITION BY RANGE (ts);
 
 COMMENT ON TABLE volatility_contracts IS 'The contracts of a snapshot that were quoted in the session by then, an array element each; by expiration';
 
-COMMENT ON COLUMN volatility_contracts.mid IS 'Dollars a share, of a fresh two-sided quote that is not crossed';
+COMMENT ON COLUMN volatility_contracts.mid IS 'Dollars a share, of a two-sided quote that is not crossed, though it be stale';
 
 COMMENT ON COLUMN volatility_contracts.implied_volatility IS 'Of the mid, American exercise, a decimal a year; NULL where reason says why';
 
@@ -1108,7 +1111,7 @@ ALTER TABLE ONLY statistics
     ADD CONSTRAINT statistics_pkey PRIMARY KEY (instrument_id, ts, digest, ord);
 
 ALTER TABLE ONLY stored_changes
-    ADD CONSTRAINT stored_changes_pkey PRIMARY KEY (minutes, starts, table_name);
+    ADD CONSTRAINT stored_changes_pkey PRIMARY KEY (span, starts, table_name);
 
 ALTER TABLE ONLY time_tables
     ADD CONSTRAINT time_tables_pkey PRIMARY KEY (table_name);

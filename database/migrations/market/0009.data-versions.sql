@@ -2,13 +2,13 @@
 -- stretch has changed, and no longer. See ots_market.versions.
 
 CREATE TABLE stored_changes (
-    minutes    smallint NOT NULL CHECK (minutes IN (15, 1440)),
+    span       text NOT NULL CHECK (span IN ('quarter', 'day', 'month')),
     starts     timestamptz NOT NULL,
     table_name text NOT NULL,
     changed_us bigint NOT NULL,
-    PRIMARY KEY (minutes, starts, table_name)
+    PRIMARY KEY (span, starts, table_name)
 ) WITH (fillfactor = 50);
-COMMENT ON TABLE stored_changes IS 'When records of a stretch of event time were last stored, replaced or dropped, by table; whole days, and quarters of an hour';
+COMMENT ON TABLE stored_changes IS 'When records of a stretch of event time were last stored, replaced or dropped, by table: quarters of an hour, and the days and months that they are in (UTC)';
 COMMENT ON COLUMN stored_changes.changed_us IS 'Microseconds since 1970, but always more than before: no two states of a table have the same sum';
 
 -- In the transaction that changes the rows, whose table's write lock its caller holds: so two writers never wait for each other
@@ -16,14 +16,17 @@ COMMENT ON COLUMN stored_changes.changed_us IS 'Microseconds since 1970, but alw
 -- such a day sees it.
 CREATE FUNCTION note_stored(p_table text, p_quarters timestamptz[]) RETURNS void LANGUAGE sql
 SECURITY DEFINER SET search_path = public, pg_temp SET timezone = 'UTC' AS $$
-    INSERT INTO stored_changes AS c (minutes, starts, table_name, changed_us)
-    SELECT minutes, starts, p_table, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint FROM (
-        SELECT 1440 AS minutes, date_trunc('day', q) AS starts FROM unnest(p_quarters) q
+    INSERT INTO stored_changes AS c (span, starts, table_name, changed_us)
+    SELECT span, starts, p_table, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint FROM (
+        SELECT 'month' AS span, date_trunc('month', q) AS starts FROM unnest(p_quarters) q
         UNION
-        SELECT 15, CASE WHEN days > 4 THEN date_trunc('day', q) ELSE date_bin(interval '15 minutes', q, timestamptz '1970-01-01 00:00:00+00') END
+        SELECT 'day', date_trunc('day', q) FROM unnest(p_quarters) q
+        UNION
+        SELECT 'quarter', CASE WHEN days > 4 THEN date_trunc('day', q)
+                               ELSE date_bin(interval '15 minutes', q, timestamptz '1970-01-01 00:00:00+00') END
         FROM unnest(p_quarters) q, (SELECT count(DISTINCT date_trunc('day', d)) AS days FROM unnest(p_quarters) d) counted
-    ) touched ORDER BY minutes, starts
-    ON CONFLICT (minutes, starts, table_name) DO UPDATE SET changed_us = greatest(c.changed_us + 1, excluded.changed_us)
+    ) touched ORDER BY span, starts
+    ON CONFLICT (span, starts, table_name) DO UPDATE SET changed_us = greatest(c.changed_us + 1, excluded.changed_us)
 $$;
 REVOKE ALL ON FUNCTION note_stored FROM PUBLIC;
 

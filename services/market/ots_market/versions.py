@@ -13,14 +13,17 @@ from ots_common.database import Database
 from ots_common.times import to_datetime
 from ots_market.timeframes import DAY_NS
 
-# Of the days before that of `until` each as a whole, of its own the quarters of an hour up to it. A sum, not the
-# newest: transactions end in another order than they began. A curve or an action counts from when it is known. A database
-# made anew is another one.
+# Of the months before that of `until` each as a whole, of its own the days, of its own day the quarters of an hour up
+# to it. A sum, not the newest: transactions end in another order than they began. A curve or an action counts from when
+# it is known. A database made anew is another one.
 _VERSION = """
     SELECT (SELECT sum(changed_us) FROM stored_changes
-            WHERE minutes = 1440 AND starts >= %(first)s AND starts < %(day)s),
+            WHERE span = 'month' AND starts >= date_trunc('month', %(first)s)
+              AND starts < date_trunc('month', %(day)s)),
            (SELECT sum(changed_us) FROM stored_changes
-            WHERE minutes = 15 AND starts >= %(day)s AND starts <= %(until)s),
+            WHERE span = 'day' AND starts >= greatest(%(first)s, date_trunc('month', %(day)s)) AND starts < %(day)s),
+           (SELECT sum(changed_us) FROM stored_changes
+            WHERE span = 'quarter' AND starts >= %(day)s AND starts <= %(until)s),
            (SELECT oid FROM pg_database WHERE datname = current_database()),
            (SELECT count(*) FROM instrument_revisions),
            (SELECT (count(*), max(curve_id))::text FROM rate_curves WHERE known_at <= %(until)s),
@@ -32,9 +35,9 @@ _VERSION = """
 def data_version(database: Database, *, since_ns: int = 0, until_ns: int) -> str:
     """A digest of the state of all records with event times in [since, until] (ns), in hexadecimal.
 
-    It may change when nothing of the interval did (``since`` is taken to the start of its UTC day, ``until`` to the end
-    of its quarter of an hour), and never stays when something did. Ask it before the data: what is read then is as
-    new or newer. Raises what the database raises.
+    It may change when nothing of the interval did: ``since`` is taken to the start of its UTC day, or of its month
+    where ``until`` is of a later one, and ``until`` to the end of its quarter of an hour. It never stays when something
+    did. Ask it before the data: what is read then is as new or newer. Raises what the database raises.
     """
     day_ns = until_ns // DAY_NS * DAY_NS
     row = database.rows(
