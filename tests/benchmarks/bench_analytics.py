@@ -267,7 +267,7 @@ def _quantlib(row: Row, option: _QuantLibOption, invert: Callable[[float], float
 
 
 def _vollib_row(row: Row) -> dict[str, float | None]:
-    from vollib.black_scholes_merton import greeks
+    from vollib.black_scholes_merton.greeks import analytical
     from vollib.black_scholes_merton.implied_volatility import implied_volatility
 
     right, spot, strike, years, rate, dividend_yield, bid, ask = row
@@ -289,7 +289,7 @@ def _vollib_row(row: Row) -> dict[str, float | None]:
         "implied_volatility": mid,
         "bid_implied_volatility": implied(bid),
         "ask_implied_volatility": implied(ask),
-        **{name: getattr(greeks.analytical, name)(*terms) for name in ("delta", "gamma", "theta", "vega", "rho")},
+        **{name: getattr(analytical, name)(*terms) for name in ("delta", "gamma", "theta", "vega", "rho")},
     }
 
 
