@@ -7,9 +7,9 @@ import sys
 
 from pydantic import ValidationError
 
-from ots_analytics import snapshots
 from ots_analytics.settings import AnalyticsSettings
 from ots_common import logs
+from ots_quant.warm import warm
 
 
 def main() -> int:
@@ -26,6 +26,10 @@ def main() -> int:
         print(f"{arguments.command}: the environment is not complete: {wrong}", file=sys.stderr)
         return 2
     logs.configure(f"analytics-{arguments.command}", level=settings.log_level, fmt=settings.log_format)
+    # the web service, which starts at the same moment, compiles them from the other end; their users are imported after
+    warm(backwards=True)
+    from ots_analytics import snapshots
+
     return snapshots.main(settings, once=arguments.once)
 
 

@@ -3,6 +3,7 @@
 ``@kernel(signature)`` compiles at once, or takes the machine code of an earlier import from numba's cache. Modules of
 ``ots_quant.kernels`` are imported on first use, or all at once by ``ots_quant.warm.warm()`` before a process serves.
 
+Processes that start together compile each kernel once: who comes second waits, and loads it.
 Where the cache cannot be written (a read-only root without NUMBA_CACHE_DIR) kernels are compiled again by each
 process; a cache file cut short by a kill or a full disk is thrown away and made again.
 
@@ -12,10 +13,12 @@ caller's constant, a memory map) may be passed for ``READ``.
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import hashlib
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -68,11 +71,26 @@ def _compile_cached(dispatcher: Any, signature: Any) -> None:
     # numba takes a cached kernel for current when its own file is: what it inlined from elsewhere counts here too
     file = dispatcher._cache._cache_file
     file._source_stamp = (file._source_stamp, _inlined_sources())
+    with _alone(Path(dispatcher._cache.cache_path), file._index_name):
+        try:
+            dispatcher.compile(signature)
+        except (EOFError, pickle.UnpicklingError):
+            dispatcher._cache.flush()
+            dispatcher.compile(signature)
+
+
+@contextmanager
+def _alone(folder: Path, name: str) -> Iterator[None]:
+    """One process at a time for each name; a process that dies lets go. Without a lock where none can be had."""
     try:
-        dispatcher.compile(signature)
-    except (EOFError, pickle.UnpicklingError):
-        dispatcher._cache.flush()
-        dispatcher.compile(signature)
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / f"{name}.lock").open("w")
+    except OSError:
+        yield
+        return
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @functools.cache

@@ -69,14 +69,15 @@ def expected_bid(
 ) -> Values:
     """The risk-neutral expectation of the bid at the horizon, not discounted: max(price - half_spread, 0).
 
-    ``horizon``: years, less than the option's own, at which it keeps its implied volatility. The European price is a
+    ``half_spread``: what the bid is below the model's price, negative where it is above. ``horizon``: years, less than
+    the option's own, at which it keeps its implied volatility. The European price is a
     martingale but for interest, so its expectation is exact; what ``price`` has beyond it (early exercise) is
     integrated over the spot at the horizon, and so is what a bid of zero spares a seller whose option is then worth
     less than half the spread. At fair prices the result is about the middle of the market now, less half the spread.
     Error, of the price: below 1e-7 for European exercise; for American 1e-5 up to a tenth of the option's life, 1e-3 up
     to nine tenths.
-    NaN where an argument is not positive (rates may be, and the half-spread zero), where the horizon is not below
-    years, or anything is not finite. Raises ValueError for what `arguments.broadcast` refuses.
+    NaN where an argument but rates and the half-spread is not positive, where the horizon is not below years, or
+    anything is not finite. Raises ValueError for what `arguments.broadcast` refuses.
     """
     columns, shape = broadcast(
         {
@@ -94,7 +95,7 @@ def expected_bid(
     w, s, k, t, r, q, v, half, h = columns
     result = np.full(w.shape, np.nan)
     with np.errstate(all="ignore"):  # bad elements are not valid
-        valid = usable(positive=(s, k, t, v, h), finite=(r, q, half)) & (half >= 0.0) & (h < t)
+        valid = usable(positive=(s, k, t, v, h), finite=(r, q, half)) & (h < t)
         result[valid] = _expected_bid(tuple(x[valid] for x in columns), price)
     return result.reshape(shape)
 
