@@ -50,7 +50,7 @@ _EXAMPLE = {**activity_examples.CUSTOM, "units": _UNITS}
 class CustomBody(RequestModel):
     """What to compute, over which bars."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"symbols": ["AAPL", "QQQ"], "windows": [20]}]})
+    model_config = ConfigDict(json_schema_extra={"example": {"symbols": ["AAPL", "QQQ"], "windows": [20]}})
 
     symbols: list[Symbol] = Field(min_length=2, max_length=20, description="Tickers, or options as OSI writes them.")
     timeframe: Timeframe = Timeframe.D1
@@ -137,7 +137,7 @@ class ConeModel(BaseModel):
 class CustomModel(BaseModel):
     """What was asked for; a measure that was not is null."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
+    model_config = ConfigDict(json_schema_extra={"example": _EXAMPLE})
 
     symbols: list[str]
     timeframe: str

@@ -132,7 +132,7 @@ class MarketQualityModel(BaseModel):
 class MarketModel(TableModel):
     """All underlyings at a moment."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
+    model_config = ConfigDict(json_schema_extra={"example": _EXAMPLE})
 
     as_of: str = Field(description="the moment that is answered for")
     bars_until: str = Field(description="daily bars count that had closed by then: the time that was asked for")

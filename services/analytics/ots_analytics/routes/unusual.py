@@ -21,7 +21,7 @@ from ots_analytics.unusual_volume import Thresholds, Unusual, UsualVolume, find_
 from ots_analytics.volume_history import Sides, VolumesByTimeOfDay, read_sides, read_volumes_by_time_of_day
 from ots_common.database import Database
 from ots_common.problems import invalid
-from ots_common.schemas import ProblemModel
+from ots_common.schemas import ProblemModel, TableRow
 from ots_common.tables import Times, Whole, columns_response, parse_fields
 from ots_common.times import rfc3339
 from ots_market.symbols import canonical_symbol
@@ -113,42 +113,42 @@ class CountedModel(BaseModel):
     unusual: int
 
 
-class UnusualContractModel(BaseModel):
+class UnusualContractModel(TableRow):
     """A contract; what is null has its reason in ``reasons``, by the field's name. With `fields` only those."""
 
-    symbol: str | None = None
-    expiration: str | None = None
-    days_to_expiration: int | None = None
-    strike: float | None = None
-    right: str | None = Field(None, description="`C` or `P`")
-    volume: int | None = None
-    open_interest: int | None = None
-    open_interest_date: str | None = None
-    volume_to_open_interest: float | None = None
-    history_sessions: int | None = None
-    history_mean: float | None = None
-    history_median: float | None = None
-    history_highest: float | None = None
-    ratio_to_history: float | None = None
-    share_below: float | None = None
-    times_threshold: float | None = None
-    unusual_by: str | None = Field(None, description="`open_interest`, `history` or `both`")
-    at_ask: int | None = None
-    at_bid: int | None = None
-    between: int | None = None
-    side_unknown: int | None = None
-    last: float | None = None
-    last_time: str | None = None
-    mid: float | None = None
-    implied_volatility: float | None = None
-    delta: float | None = None
-    reasons: dict[str, str] | None = None
+    symbol: str
+    expiration: str
+    days_to_expiration: int
+    strike: float
+    right: str = Field(description="`C` or `P`")
+    volume: int
+    open_interest: int | None
+    open_interest_date: str | None
+    volume_to_open_interest: float | None
+    history_sessions: int
+    history_mean: float | None
+    history_median: float | None
+    history_highest: float | None
+    ratio_to_history: float | None
+    share_below: float | None
+    times_threshold: float
+    unusual_by: str = Field(description="`open_interest`, `history` or `both`")
+    at_ask: int | None
+    at_bid: int | None
+    between: int | None
+    side_unknown: int
+    last: float | None = Field(description="of this session")
+    last_time: str | None
+    mid: float | None
+    implied_volatility: float | None
+    delta: float | None
+    reasons: dict[str, str]
 
 
 class UnusualModel(ChainHeadingModel):
     """The most unusual contracts first."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
+    model_config = ConfigDict(json_schema_extra={"example": _EXAMPLE})
 
     units: dict[str, str]
     thresholds: dict[str, float]

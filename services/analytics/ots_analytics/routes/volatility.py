@@ -136,7 +136,7 @@ class VolatilityQualityModel(BaseModel):
 class VolatilityModel(BaseModel):
     """Realised and implied volatility at a moment."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
+    model_config = ConfigDict(json_schema_extra={"example": _EXAMPLE})
 
     underlying: str
     as_of: str = Field(description="the moment that is answered for")
