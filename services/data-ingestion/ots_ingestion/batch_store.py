@@ -162,6 +162,12 @@ class BatchStore:
                 ords = self._count_repeats(rows)
                 yield Piece(rows, owners, ords, _ordered(rows, owners, ords))
 
+    def skip(self, batch: Prepared) -> None:
+        """Count what later batches must know, as :meth:`pieces` does: for a batch that is stored already."""
+        for group in batch.groups:
+            for piece in group.pieces:
+                self._count_repeats(to_rows(group.schema, group.records[piece]))
+
     def store_prepared(self, connection: Connection, batch: Prepared, pieces: Iterator[Piece]) -> Outcome:
         """Store a batch that was prepared. Takes its own from ``pieces``, which may go on with those of later ones."""
         outcome = Outcome(batch.tally)
@@ -181,7 +187,7 @@ class BatchStore:
         return outcome
 
     def recall(self, connection: Connection, batch: Prepared) -> None:
-        """Learn from a batch that is stored already what later ones need to know; its repeats :meth:`pieces` counts."""
+        """Learn from a batch that is stored already what later ones need to know, beside :meth:`skip`."""
         self._learn_mappings(batch)
         with connection:
             for group in batch.groups:

@@ -74,9 +74,10 @@ class Importer:
         for read in read_batches(self._run.path, self._run.batch_records, cut_at=self._run.records_done):
             batch = self._batches.prepare(read.groups)
             yield _Begun(read.first, batch)
-            for piece in self._batches.pieces(batch):
-                if read.first >= self._run.records_done:
-                    yield piece
+            if read.first < self._run.records_done:
+                self._batches.skip(batch)
+            else:
+                yield from self._batches.pieces(batch)
 
 
 def _pieces(coming: Iterator[_Begun | Piece]) -> Iterator[Piece]:
