@@ -32,7 +32,7 @@ def run(folder: Path, command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["bash", "-c", command],
         cwd=folder,
-        env={**environment, **PORTS, "OTS_NATIVE": "1", "OTS_READY_TIMEOUT_S": "180"},
+        env={**environment, **PORTS, "OTS_NATIVE": "1", "OTS_READY_TIMEOUT_S": "300"},
         capture_output=True,
         text=True,
         timeout=600,

@@ -30,7 +30,7 @@ from ots_native.redis import RedisServer
 from ots_native.settings import Ports, Settings, resolve
 from ots_native.supervision import State, Supervisor
 
-READY_TIMEOUT_S = 120.0
+READY_TIMEOUT_S = 300.0
 LOG_LINES = 100
 _MARKER = "made-by-ai-ots"
 # what start-dev.sh writes there before any of this runs
