@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ots_analytics.chain_expirations import expirations_of, known
+from ots_analytics.chain_expirations import days_from, expirations_of, known
 from ots_analytics.priced_chains import PricedChain
 from ots_common.tables import Times, Whole
 from ots_common.times import NS_PER_S
@@ -81,9 +82,9 @@ def contract_columns(chain: PricedChain) -> dict[str, Any]:
     }
 
 
-def days_to_expiration(chain: PricedChain) -> np.ndarray[Any, np.dtype[np.int64]]:
+def days_to_expiration(chain: PricedChain) -> NDArray[np.int64]:
     """Calendar days from the session's date, of each contract."""
-    return (chain.expiration - np.datetime64(chain.moment.session, "D")).astype(np.int64)
+    return days_from(chain, chain.expiration)
 
 
 def expiration_rows(chain: PricedChain) -> list[dict[str, Any]]:
