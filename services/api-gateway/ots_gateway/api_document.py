@@ -204,6 +204,7 @@ def _complete(operation: dict[str, Any], route: Route, *, known: bool) -> None:
     if route.idempotent:
         operation["parameters"] = [*operation.get("parameters", []), _IDEMPOTENCY_KEY]
     responses = operation.setdefault("responses", {})
+    formats = [media for answer in responses.values() for media in answer.get("content", {})]
     if not any(status.startswith("2") for status in responses):
         responses["200"] = {"description": "As the name says"}
     if route.pattern == "/health":
@@ -211,7 +212,11 @@ def _complete(operation: dict[str, Any], route: Route, *, known: bool) -> None:
     for answer in responses.values():
         if route.pattern not in ("/metrics",):
             answer.setdefault("headers", {}).update(_LIMIT_FIELDS)
+    if route.method == "GET" and route.service != GATEWAY:
+        responses["304"] = {"description": "What the ETag in If-None-Match names is still the answer"}
     own = {int(status) for status in responses if status.isdigit() and int(status) >= 400}
+    if "text/csv" in formats:
+        own.add(406)
     # what is wrong is a problem, whoever says it; only /health says more when something is down
     for status in sorted((own | set(_problems(route))) - ({503} if route.pattern == "/health" else set())):
         responses[str(status)] = {

@@ -12,7 +12,7 @@ from flask import Response, request
 GZIP = "gzip"
 # below it the head is most of what is sent
 LEAST_BYTES = 1024
-# of a chain's table level 1 leaves 2.5 times less in 13 ms, level 6 2.8 times less in 67 ms
+# a table of 2,192 option contracts, 1.25 MB of JSON: level 1 makes 172 KB in 4.8 ms, level 6 126 KB in 15.5 ms
 _LEVEL = 1
 _GZIP_FORMAT = 31
 _COMPRESSIBLE = frozenset(

@@ -14,7 +14,7 @@ from flask.json.provider import DefaultJSONProvider
 from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 
-from ots_common import __version__, logs, metrics, problems
+from ots_common import __version__, logs, metrics, openapi_examples, problems
 from ots_common.compression import compress
 from ots_common.conditional import validate
 from ots_common.problems import Problem
@@ -133,6 +133,7 @@ def _create(
     finish: Callable[[Response], None] | None,
 ) -> OpenAPI:
     logs.configure(name, level=settings.log_level, fmt=settings.log_format)
+    openapi_examples.install()
     app = OpenAPI(
         f"ots_{name}",
         info=Info(title=title, version=__version__, description=description),

@@ -209,7 +209,10 @@ def next_url(cursor: str) -> str:
 
 def scalar_texts(items: NDArray[Any] | Sequence[Any], null: bytes, option: int = 0) -> list[bytes]:
     """Numbers and booleans as JSON and CSV have them; ``null`` for None and NaN. An array: with OPT_SERIALIZE_NUMPY."""
-    return orjson.dumps(items, option=option)[1:-1].replace(_NULL, null).split(b",") if len(items) else []
+    if not len(items):
+        return []
+    text = orjson.dumps(items, option=option)[1:-1]
+    return (text if null == _NULL else text.replace(_NULL, null)).split(b",")
 
 
 def json_texts(items: Sequence[str | None]) -> list[bytes]:

@@ -12,13 +12,17 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import StringConstraints
+from pydantic import Field, StringConstraints
 
 _OSI = re.compile(r"^(?P<root>[A-Z0-9]{1,6}) *(?P<date>\d{6})(?P<right>[CP])(?P<strike>\d{8})$")
 _STRIKE_UNIT = 1_000_000  # 1e-3 dollars in 1e-9 dollars
 
 # what a path or a query may name: a ticker, or an option as OSI writes it (its spaces may be left out)
-Symbol = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,30}$", strip_whitespace=True)]
+Symbol = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,30}$", strip_whitespace=True),
+    Field(json_schema_extra={"example": "AAPL"}),
+]
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,8 @@ function kind(api, schema) {
 function parameters(api, operation) {
   const rows = (operation.parameters || []).map((parameter) => {
     const input = make("input", { "data-in": parameter.in, "data-name": parameter.name });
+    const example = parameter.example ?? (resolve(api, parameter.schema) || {}).example;
+    if (example !== undefined) input[parameter.required ? "value" : "placeholder"] = example;
     return make("tr", {}, make("td", {}, make("code", {}, parameter.name), parameter.required ? " *" : ""),
       make("td", {}, parameter.in), make("td", {}, parameter.description || "", make("br"), kind(api, parameter.schema)),
       make("td", {}, input));
@@ -45,6 +47,11 @@ function answers(api, operation) {
       make("pre", {}, `${type}\n${JSON.stringify(resolve(api, media.schema), null, 1)}`));
     return make("div", {}, make("strong", {}, status), ` ${answer.description || ""}`, ...shown);
   });
+}
+
+function exampleOf(api, media) {
+  const example = media && (media.example ?? (resolve(api, media.schema) || {}).example);
+  return example === undefined ? "" : JSON.stringify(example, null, 1);
 }
 
 async function send(method, path, inside, output) {
@@ -80,7 +87,7 @@ function shown(api, method, path, operation) {
   const inside = make("div", { class: "inside" }, make("p", {}, operation.description || ""),
     operation["x-not-described"] ? make("p", {}, `(${operation["x-not-described"]})`) : null,
     parameters(api, operation),
-    takesBody ? make("textarea", { placeholder: "body (JSON)" }) : null,
+    takesBody ? make("textarea", { placeholder: "body (JSON)" }, exampleOf(api, schema)) : null,
     schema ? make("pre", {}, JSON.stringify(resolve(api, schema.schema), null, 1)) : null,
     make("p", {}, button), output, ...answers(api, operation));
   button.addEventListener("click", () => send(method.toUpperCase(), path, inside, output));

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from flask import Response, request
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from ots_common.problems import Problem, invalid
 from ots_common.schemas import ProblemModel, RequestModel
@@ -40,6 +40,10 @@ _BEARER = {"WWW-Authenticate": "Bearer"}
 class LoginBody(RequestModel):
     """A user's name and password; ``role`` asks for tokens that may less than the user may."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"username": "admin", "password": "what ADMIN_PASSWORD in .env says"}]}
+    )
+
     username: TypedUsername
     password: TypedPassword
     role: RoleName | None = None
@@ -48,11 +52,19 @@ class LoginBody(RequestModel):
 class RefreshBody(RequestModel):
     """The newest refresh token of a sign-in."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"refresh_token": "otr_" + "0" * 43}]})
+
     refresh_token: Annotated[str, StringConstraints(pattern=r"^otr_[A-Za-z0-9_-]{43}$")]
 
 
 class PasswordBody(RequestModel):
     """The password as it is, and as it shall be; ``revoke_keys`` ends your API keys too."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"current_password": "the one until now", "new_password": "a longer one from now on"}]
+        }
+    )
 
     current_password: TypedPassword
     new_password: NewPassword

@@ -8,7 +8,7 @@ from typing import Annotated
 from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from ots_common.problems import Problem
 from ots_common.schemas import PlainText, ProblemModel, RequestModel
@@ -37,6 +37,14 @@ class UserKeyPath(RequestModel):
 
 class NewKeyBody(RequestModel):
     """A key to be. It may no more than its role, its scopes and its owner may."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"name": "notebook", "role": "viewer", "scopes": ["market", "analytics"], "expires_in_days": 30}
+            ]
+        }
+    )
 
     name: Annotated[PlainText, StringConstraints(min_length=1, max_length=100)]
     role: RoleName = "viewer"

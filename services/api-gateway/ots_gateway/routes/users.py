@@ -8,7 +8,7 @@ from uuid import UUID
 from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ots_common.paging import decode_cursor, encode_cursor
 from ots_common.problems import Problem, invalid
@@ -34,6 +34,10 @@ class UsersQuery(RequestModel):
 class NewUserBody(RequestModel):
     """A user to be: ASCII letters, digits and ``. _ @ -``, starting with a letter or a digit."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"username": "ada", "password": "analytical engine 1843", "role": "viewer"}]}
+    )
+
     username: TypedUsername
     password: NewPassword
     role: RoleName
@@ -41,6 +45,8 @@ class NewUserBody(RequestModel):
 
 class UserChangeBody(RequestModel):
     """What to change; what is left out stays."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"role": "trader"}]})
 
     role: RoleName | None = None
     disabled: bool | None = None
@@ -54,6 +60,8 @@ class UserChangeBody(RequestModel):
 
 class ResetBody(RequestModel):
     """The password that the user shall have; ``revoke_keys`` ends the user's API keys too."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"new_password": "a longer one from now on"}]})
 
     new_password: NewPassword
     revoke_keys: bool = False

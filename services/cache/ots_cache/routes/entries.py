@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from flask import Response, json
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from ots_cache.own_entries import OwnEntries
 from ots_cache.settings import CacheSettings
@@ -26,6 +26,10 @@ Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,1
 
 class EntryBody(RequestModel):
     """An entry. ``data``: any JSON; ``ttl``: seconds it lives."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"key": "my-levels", "data": {"AAPL": [180, 195]}, "ttl": 600}]}
+    )
 
     key: Key
     data: Any

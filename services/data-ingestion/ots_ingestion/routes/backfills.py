@@ -9,7 +9,7 @@ from uuid import UUID
 from flask import Response, json
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ots_common.database import Database
 from ots_common.paging import decode_cursor, encode_cursor
@@ -56,6 +56,20 @@ class BackfillBody(RequestModel):
 
     The same question again is the same backfill: one that failed or was cancelled goes on with what it lacks.
     """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "symbols": ["AAPL"],
+                    "schemas": ["ohlcv-1d"],
+                    "start": "2024-01-02",
+                    "end": "2024-02-01",
+                    "dry_run": True,
+                }
+            ]
+        }
+    )
 
     symbols: list[Symbol] = Field(
         min_length=1, max_length=20_000, description="Tickers, parents (`AAPL.OPT`: all its options), OSI symbols."

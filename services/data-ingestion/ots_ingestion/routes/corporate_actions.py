@@ -10,7 +10,7 @@ from flask import Response, json
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from psycopg2.extras import execute_values
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ots_common.database import Database
 from ots_common.problems import Problem
@@ -52,6 +52,18 @@ class ActionBody(RequestModel):
 
 class ActionsBody(RequestModel):
     """Corporate actions of one symbol. One that is known already (same kind and ex_date) is replaced."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "symbol": "AAPL",
+                    "source": "Apple Inc., press release of 2020-07-30",
+                    "actions": [{"kind": "split", "ex_date": "2020-08-31", "numerator": 4, "denominator": 1}],
+                }
+            ]
+        }
+    )
 
     symbol: Symbol
     source: PlainText = Field(min_length=1, max_length=200, description="Where this comes from, for whoever doubts it.")

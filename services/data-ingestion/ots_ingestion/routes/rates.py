@@ -11,7 +11,7 @@ import numpy as np
 from flask import Response, json
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ots_common.database import Database
 from ots_common.problems import Problem, invalid
@@ -50,6 +50,18 @@ class PointBody(RequestModel):
 
 class CurveBody(RequestModel):
     """A curve. The same date and source again is a revision: it is added, and what was said before stays."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "source": "an assumption of mine",
+                    "date": "2024-01-02",
+                    "curve": [{"tenor": "1M", "rate": 0.05}, {"tenor": "1Y", "rate": 0.045}],
+                }
+            ]
+        }
+    )
 
     source: PlainText = Field(min_length=1, max_length=200)
     date: date
