@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ots_common.times import to_nanoseconds
 from ots_market.prices import dollars, from_dollars
 from ots_market.sessions import xnys
-from ots_market.symbols import canonical_symbol, parse_option_symbol
+from ots_market.symbols import canonical_symbol, option_symbols, parse_option_symbol
 
 
 def test_an_option_symbol_names_its_contract():
@@ -20,6 +20,17 @@ def test_an_option_symbol_names_its_contract():
         "GOOG", date(2015, 12, 24), "C", 750_500_000_000,
     )  # fmt: skip
     assert canonical_symbol("goog151224c00750500") == "GOOG  151224C00750500"
+
+
+def test_symbols_of_many_contracts_name_each_of_them():
+    days = np.array(["2015-12-24", "2016-01-15", "2015-12-24"], "datetime64[D]")
+    strikes = np.array([750_500_000_000, 5_000_000_000, 99_999_999_000_000])
+    found = option_symbols("GOOG", days, np.array([1.0, -1.0, -1.0]), strikes)
+    assert found.tolist() == ["GOOG151224C00750500", "GOOG160115P00005000", "GOOG151224P99999999"]
+    for symbol, day, strike in zip(found.tolist(), days.tolist(), strikes.tolist(), strict=True):
+        option = parse_option_symbol(canonical_symbol(symbol))
+        assert (option.root, option.expiration, option.strike) == ("GOOG", day, strike)
+    assert option_symbols("GOOG", days[:0], strikes[:0], strikes[:0]).tolist() == []
 
 
 @pytest.mark.parametrize(
