@@ -23,8 +23,8 @@ from ots_market.sessions import sessions_of
 from ots_quant import american
 from ots_quant.density import risk_neutral
 from ots_quant.strategies import Leg, Market, custom, probability_of_profit, profit_at_first_expiration
-from seeded_market import DAY, MINUTE, TODAY, make_market
-from volatility_support import catch_up, import_close, settings_of
+from seeded_market import DAY, EQUITIES, MINUTE, TODAY, make_market
+from volatility_support import catch_up, import_close, import_records, settings_of
 
 KEY = SecretStr("a" * 40)
 CLOSE = (TODAY + 1) * DAY
@@ -43,6 +43,7 @@ def stored(market, redis_server, tmp_path_factory):
     with service.working():
         import_close(service, seeded, TODAY - 1, ["AAPL"])
         import_close(service, seeded, TODAY, ["AAPL"], minutes=4)
+        import_records(service, seeded, EQUITIES, "bbo-1m", TODAY, EARLIER, CLOSE, ["AAPL"])
     with market.database.connection() as connection, connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO rate_curves (curve_date, source, known_at, stated_by)"
@@ -266,6 +267,23 @@ def test_a_calendar_of_stored_contracts_keeps_the_prices_of_both(ask, chain):
     assert found["horizon"]["expiration"] == near["expiration"]
     # Greeks are those of the legs as their chain gives them
     assert found["greeks"]["vega"] == pytest.approx(100 * (far["vega"] - near["vega"]), abs=1e-4)
+
+
+def test_stock_is_sold_at_its_bid(ask, chain, stored):
+    contract = near_the_money(chain, 3, "C")
+    found = analyzed(ask, [{"symbol": contract["symbol"], "quantity": 1}, {"type": "stock", "quantity": -50}])
+    ((bid, offer),) = stored.rows(
+        "SELECT bid, ask FROM quotes JOIN instruments USING (instrument_id) WHERE raw_symbol = 'AAPL' AND ts <= %s"
+        " ORDER BY ts DESC LIMIT 1",
+        (to_datetime(CLOSE),),
+    )
+    stock = found["legs"][1]
+    assert (stock["bid"], stock["ask"]) == (bid / 1e9, offer / 1e9)
+    assert bid < offer
+    assert found["cost"]["executable"] == pytest.approx(100 * contract["ask"] - 50 * bid / 1e9)
+    assert not any("spot" in one for one in found["assumptions"])
+    given = [{"symbol": contract["symbol"], "quantity": 1}, {"type": "stock", "quantity": -50, "bid": 1, "ask": 2}]
+    assert analyzed(ask, given)["legs"][1]["bid"] == 1
 
 
 def test_a_leg_that_is_not_stored_is_named(ask, chain):

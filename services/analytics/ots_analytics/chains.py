@@ -167,17 +167,31 @@ def read_spot(database: Database, sessions: Sessions, underlying: str, at_ns: in
 
     None when all are older than ``max_age_ns``. Of several datasets the preferred one that has a price answers.
     """
-    ids = database.rows(
-        "SELECT instrument_id FROM instruments WHERE raw_symbol = %s AND expiration IS NULL"
-        " ORDER BY array_position(%s, dataset) NULLS LAST, dataset",
-        (underlying, list(PREFERRED_DATASETS)),
-    )
-    for (instrument_id,) in ids:
+    for instrument_id in _stocks(database, underlying):
         found = _prices(database, sessions, instrument_id, at_ns, max_age_ns)
         fresh = [one for one in found if one.kind == "quote" and one.at_ns >= at_ns - MINUTE_NS]
         if fresh or found:
             return fresh[0] if fresh else max(found, key=lambda one: one.at_ns)
     return None
+
+
+def read_stock_quote(database: Database, underlying: str, at_ns: int) -> tuple[int, int] | None:
+    """The newest two-sided quote of the stock in the last minute, (bid, ask) in 1e-9 dollars; datasets as `read_spot`."""
+    asked = {"schemas": STOCK_QUOTES, "since": to_datetime(at_ns - MINUTE_NS), "at": to_datetime(at_ns)}
+    for instrument_id in _stocks(database, underlying):
+        for bid, ask, _ in database.rows(_QUOTE, {**asked, "id": instrument_id}):
+            return bid, ask
+    return None
+
+
+def _stocks(database: Database, underlying: str) -> list[int]:
+    """The underlying's instruments, that of the preferred dataset first."""
+    rows = database.rows(
+        "SELECT instrument_id FROM instruments WHERE raw_symbol = %s AND expiration IS NULL"
+        " ORDER BY array_position(%s, dataset) NULLS LAST, dataset",
+        (underlying, list(PREFERRED_DATASETS)),
+    )
+    return [row[0] for row in rows]
 
 
 def _prices(database: Database, sessions: Sessions, instrument_id: int, at_ns: int, max_age_ns: int) -> list[Spot]:

@@ -278,7 +278,7 @@ def blueprint(settings: AnalyticsSettings, database: Database, desk: Desk) -> AP
         found = imply_volatilities(asked.terms, asked.last, body.style, asked.dividends, asked.reason)
         return asked.answer(found, ("implied_volatility",), {"implied_volatility": "a decimal a year"})
 
-    add_strategies(api, settings, desk)
+    add_strategies(api, settings, database, desk)
     return api
 
 

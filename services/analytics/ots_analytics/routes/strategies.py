@@ -15,11 +15,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ots_analytics.calendar_dates import CalendarDate
 from ots_analytics.chain_queries import ChainQualityModel, RateModel, chain_heading
+from ots_analytics.chains import read_stock_quote
 from ots_analytics.contract_terms import GREEK_UNITS, STATED, years_until
 from ots_analytics.desk import Desk
 from ots_analytics.priced_chains import PricedChain
 from ots_analytics.settings import AnalyticsSettings
 from ots_analytics.strategy_analysis import Analysis, HeldLeg, Outlook, executable
+from ots_common.database import Database
 from ots_common.problems import Problem, invalid
 from ots_common.schemas import ProblemModel, RequestModel
 from ots_common.times import Moment, rfc3339
@@ -55,7 +57,7 @@ _LATER_LEGS = (
     "valued at the first expiration: later legs keep their implied volatility until then, and one rate and dividend"
     " yield, those to the first expiration, serve all legs"
 )
-_STOCK_AT_SPOT = "stock legs without a bid and an ask trade at the spot, without a spread"
+_STOCK_AT_SPOT = "stock without a bid and an ask, given or stored within the minute before, trades at the spot"
 
 Dollars = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0, le=1e9)]
 PositiveDollars = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=1e-6, le=1e9)]
@@ -76,8 +78,8 @@ class LegModel(RequestModel):
     strike: PositiveDollars | None = None
     years: Years | None = Field(None, description="to expiration, of 365 days; or `expiration`")
     expiration: CalendarDate | None = Field(None, description="its session's close, by the market's calendar")
-    bid: Dollars | None = Field(None, description="dollars a share; of stored contracts their own")
-    ask: Dollars | None = Field(None, description="dollars a share; of stored contracts their own")
+    bid: Dollars | None = Field(None, description="dollars a share; of stored contracts, and of their stock, their own")
+    ask: Dollars | None = Field(None, description="dollars a share; of stored contracts, and of their stock, their own")
     volatility: Volatility | None = Field(None, description="default that of the middle of bid and ask")
     style: Literal["american", "european"] | None = Field(None, description="default american")
     multiplier: Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0, le=1e6)] | None = Field(
@@ -291,7 +293,7 @@ class StrategyModel(BaseModel):
     units: dict[str, str]
 
 
-def add_strategies(api: APIBlueprint, settings: AnalyticsSettings, desk: Desk) -> None:
+def add_strategies(api: APIBlueprint, settings: AnalyticsSettings, database: Database, desk: Desk) -> None:
     """The route of strategies."""
     sessions = sessions_of(settings.market_calendar)
 
@@ -307,7 +309,7 @@ def add_strategies(api: APIBlueprint, settings: AnalyticsSettings, desk: Desk) -
         underlying, moment = _underlying(body), desk.moment(body.as_of)
         return desk.answer(
             moment,
-            lambda: _answer(body, *_stored(body, settings, desk.chain(underlying, moment))),
+            lambda: _answer(body, *_stored(body, settings, database, desk.chain(underlying, moment))),
             tags=(underlying,),
             explicit=body.as_of is not None,
         )
@@ -415,7 +417,7 @@ def _stated_outlook(
 
 
 def _stored(
-    body: StrategyBody, settings: AnalyticsSettings, chain: PricedChain
+    body: StrategyBody, settings: AnalyticsSettings, database: Database, chain: PricedChain
 ) -> tuple[dict[str, Any], list[HeldLeg], Outlook]:
     """Legs of stored contracts: quotes, volatilities, rate and forward of the chain at the moment."""
     underlying = chain.underlying
@@ -426,7 +428,8 @@ def _stored(
     legs = []
     for number, leg in enumerate(body.legs):
         if leg.type == "stock":
-            legs.append(HeldLeg.of_stock(_stock(leg, spot), underlying, spot))
+            quote = read_stock_quote(database, underlying, chain.moment.at_ns)
+            legs.append(HeldLeg.of_stock(_stock(leg, spot, quote), underlying, spot))
             continue
         row = rows.get(canonical_symbol(leg.symbol or "").replace(" ", ""))
         if row is None:
@@ -500,8 +503,11 @@ def _stored_outlook(chain: PricedChain, legs: list[HeldLeg], spot: float) -> Out
     )
 
 
-def _stock(leg: LegModel, spot: float) -> Leg:
-    bid, ask = (spot, spot) if leg.bid is None or leg.ask is None else (leg.bid, leg.ask)
+def _stock(leg: LegModel, spot: float, quote: tuple[int, int] | None = None) -> Leg:
+    """Shares at the quote that is given, else at the stored one (1e-9 dollars), else at the spot."""
+    if leg.bid is not None and leg.ask is not None:
+        return Leg.stock(leg.bid, leg.ask, leg.quantity)
+    bid, ask = (quote[0] / SCALE, quote[1] / SCALE) if quote else (spot, spot)
     return Leg.stock(bid, ask, leg.quantity)
 
 
@@ -537,7 +543,7 @@ def _shape(analysis: Analysis, body: StrategyBody) -> dict[str, Any]:
     notes = list(_ASSUMPTIONS)
     if not analysis.position.one_expiration:
         notes.append(_LATER_LEGS)
-    if any(leg.type == "stock" and leg.bid is None for leg in body.legs):
+    if any(not held.leg.is_option and held.leg.bid == held.leg.ask == analysis.outlook.spot for held in analysis.legs):
         notes.append(_STOCK_AT_SPOT)
     return {
         "legs": [_leg(number, held) for number, held in enumerate(analysis.legs, 1)],
