@@ -176,7 +176,7 @@ def read_spot(database: Database, sessions: Sessions, underlying: str, at_ns: in
 
 
 def read_stock_quote(database: Database, underlying: str, at_ns: int) -> tuple[int, int] | None:
-    """The newest two-sided quote of the stock in the last minute, (bid, ask) in 1e-9 dollars; datasets as `read_spot`."""
+    """The newest two-sided quote of the stock in the last minute, (bid, ask) 1e-9 dollars; datasets as `read_spot`."""
     asked = {"schemas": STOCK_QUOTES, "since": to_datetime(at_ns - MINUTE_NS), "at": to_datetime(at_ns)}
     for instrument_id in _stocks(database, underlying):
         for bid, ask, _ in database.rows(_QUOTE, {**asked, "id": instrument_id}):
