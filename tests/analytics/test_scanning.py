@@ -49,7 +49,9 @@ def contracts(half_spread=0.01, *, rate=0.0, dividend_yield=0.0, days=(0.5, 2.0,
         open_interest=whole,
         rate=np.full(count, rate),
         dividend_yield=np.full(count, dividend_yield),
+        implied_volatility=np.full(count, sigma),
         volatility=np.full(count, sigma),
+        theoretical=mid,
         delta=greeks.delta,
         reason=np.full(count, "", "U32"),
     )
@@ -202,6 +204,44 @@ def test_what_is_left_out_is_counted_by_its_first_reason():
     assert len(scan(unknown, replace(ANY, min_open_interest=0), HOUR_S)) == 0
 
 
+def test_a_deep_contract_with_a_wide_quote_invents_no_volatility():
+    """The middle of 19.4 and 23.4 above an intrinsic value of 20 implies anything; the strike's put knows better."""
+    made = made_contracts()
+    (deep,) = np.flatnonzero((made.strike == 180.0) & (made.right == 1) & (np.abs(made.years - 16 / 365) < 1e-3))
+    wide = priced(changed(made, deep, bid=19.4, ask=23.4))
+    assert wide.implied_volatility[deep] > 0.4
+    found = scan(quoted_of([wide]), ANY, HOUR_S)
+    (place,) = np.flatnonzero(found.quoted.symbol == wide.symbol[deep])
+    assert found.quoted.implied_volatility[place] > 0.4
+    assert found.quoted.volatility[place] < 0.35
+    assert found.lesser.probability[place] < 1e-3
+
+
+def test_where_quotes_tell_no_volatility_nobody_is_a_candidate():
+    made = made_contracts()
+    unquoted = (made.right == -1) & (made.strike <= 170.0)
+    found = scan(quoted_of([priced(changed(made, unquoted, bid=np.nan, ask=np.nan, quoted_at=0))]), ANY, HOUR_S)
+    assert found.left_out["outside_surface"] > 0
+    assert (found.quoted.strike > 170.0).all()
+
+
+def test_the_middle_of_the_market_keeps_its_distance_from_the_model():
+    """A quote beside the surface asks for the same rise as one on it, from where it is."""
+    quoted = contracts(days=(2.0,))
+    beside = quoted._replace(bid=quoted.bid + 0.004, ask=quoted.ask + 0.004)
+    on, off = (scan(one, ANY, HOUR_S) for one in (quoted, beside))
+    assert off.lesser.mid == pytest.approx(on.lesser.mid + 0.004 * 1.05, abs=1e-9)
+    assert off.lesser.probability == pytest.approx(on.lesser.probability, abs=5e-3)
+    assert off.expected_value == pytest.approx(on.expected_value, rel=0.02)
+    worth = american.price(*_terms_of(off), off.quoted.volatility)
+    assert worth - quoted.theoretical == pytest.approx(off.lesser.mid - off.trip.mid, abs=1e-7)
+
+
+def _terms_of(found):
+    q = found.quoted
+    return q.right, found.lesser.level, q.strike, q.years, q.rate, q.dividend_yield
+
+
 def test_a_contract_that_expires_by_the_end_of_the_horizon_is_left_out():
     quoted = contracts(days=(0.5, 2.0))
     assert scan(quoted, ANY, 12 * HOUR_S).left_out == {"expires_within_horizon": 6}
@@ -233,7 +273,8 @@ def test_a_table_has_every_column_and_no_infinity():
     quoted = contracts(days=(30.0,))
     dear = quoted._replace(strike=np.full(6, 400.0), right=np.full(6, -1.0), volatility=np.full(6, 0.9))
     mid = american.price(-1.0, 100.0, 400.0, dear.years, 0.0, 0.0, 0.9)
-    found = scan(dear._replace(bid=mid - 0.01, ask=mid + 0.01), replace(ANY, min_move=0.5, max_move=5.0), HOUR_S)
+    dear = dear._replace(bid=mid - 0.01, ask=mid + 0.01, theoretical=mid)
+    found = scan(dear, replace(ANY, min_move=0.5, max_move=5.0), HOUR_S)
     assert (found.greater.probability == 0.0).all()
     columns = candidate_columns(found)
     assert tuple(columns) == CANDIDATE_COLUMNS
@@ -247,7 +288,7 @@ def test_a_table_has_every_column_and_no_infinity():
 def test_odd_contracts_spoil_nobody():
     quoted = contracts(days=(2.0,))
     expected = scan(quoted, ANY, HOUR_S)
-    for name, bad in (("volatility", 0.0), ("volatility", 1e6), ("spot", 0.0), ("rate", np.nan), ("ask", np.inf)):
+    for name, bad in (("volatility", 0.0), ("volatility", 1e6), ("spot", 0.0), ("rate", np.nan), ("ask", np.nan)):
         values = getattr(quoted, name).copy()
         values[2] = bad
         found = scan(quoted._replace(**{name: values}), ANY, HOUR_S)

@@ -10,18 +10,19 @@ from ots_analytics.scanning import SHARES, Candidates, Move
 from ots_common.tables import Times, Whole
 
 UNITS = {
-    "spot, strike, bid, ask, mid, _bid, _mid": "dollars a share",
+    "spot, strike, bid, ask, mid, theoretical, _bid, _mid": "dollars a share",
     "spread_pct": "per cent of the mid",
     "quote_age_s": "seconds before as_of",
     "bid_size, ask_size, volume, open_interest": "contracts; volume of this session so far",
     "ask_size_dollars": "dollars that the size at the ask costs",
     "delta": "per dollar of the underlying",
     "implied_volatility": "of the mid, a decimal a year, American exercise",
+    "volatility": "of the surface fitted to the whole chain, which the probabilities rest on; theoretical: worth at it",
     "days_to_expiration": "calendar days from the session's date",
     "cost, outlay, expected_value": "dollars a contract; cost: the spread and both fees, outlay: the ask and one fee",
     "_pct": "cost and expected_value in per cent of the outlay, _underlying in per cent of the spot",
     "_underlying": "dollars by which the spot must move at once, up or down; _at_horizon: if it does so at the end",
-    "_deviations": "that move in standard deviations of the horizon, at the option's own volatility",
+    "_deviations": "that move in standard deviations of the horizon, at `volatility`",
     "_probability": "of touching within the horizon, a decimal; _at_least and _at_most bound it",
     "_frictionless": "the same for the mid of now raised by the move, without spread and fees: the baseline",
 }
@@ -31,7 +32,8 @@ _DIGITS = 6
 _HEAD = (
     "underlying", "symbol", "expiration", "days_to_expiration", "strike", "right", "spot", "bid", "ask", "mid",
     "bid_size", "ask_size", "ask_size_dollars", "spread_pct", "quote_time", "quote_age_s", "volume", "open_interest",
-    "delta", "implied_volatility", "outlay", "cost", "cost_pct", "expected_value", "expected_value_pct",
+    "delta", "implied_volatility", "volatility", "theoretical", "outlay", "cost", "cost_pct", "expected_value",
+    "expected_value_pct",
 )  # fmt: skip
 _OF_A_MOVE = (
     "bid", "mid", "probability", "at_least", "at_most", "frictionless", "underlying", "underlying_pct", "deviations",
@@ -68,7 +70,9 @@ def candidate_columns(found: Candidates) -> dict[str, Any]:
         "volume": quoted.volume,
         "open_interest": Whole(quoted.open_interest, quoted.open_interest < 0),
         "delta": quoted.delta,
-        "implied_volatility": quoted.volatility,
+        "implied_volatility": quoted.implied_volatility,
+        "volatility": quoted.volatility,
+        "theoretical": quoted.theoretical,
         "outlay": outlay,
         "cost": found.cost,
         "cost_pct": 100.0 * found.cost / outlay,

@@ -61,7 +61,8 @@ class ScannedContracts(NamedTuple):
     """Contracts of several chains as quoted at a moment, arrays of shape (contracts,) in the units of `PricedChain`.
 
     ``spot``: dollars; ``quote_age_s``: NaN never quoted; ``days``: calendar days to expiration; ``spread_pct``: per
-    cent of the mid; ``reason``: why there is no volatility, else empty.
+    cent of the mid; ``implied_volatility``: of the mid; ``volatility``: that of the surface, at which the contract is
+    worth ``theoretical``; ``reason``: why there is none of the two, else empty.
     """
 
     underlying: NDArray[np.str_]
@@ -83,7 +84,9 @@ class ScannedContracts(NamedTuple):
     open_interest: Ints
     rate: Floats
     dividend_yield: Floats
+    implied_volatility: Floats
     volatility: Floats
+    theoretical: Floats
     delta: Floats
     reason: NDArray[np.str_]
 
@@ -103,6 +106,11 @@ def _columns(chain: PricedChain) -> ScannedContracts:
     mid = 0.5 * (chain.bid + chain.ask)
     spread = np.full(len(chain), np.nan)
     np.divide(100.0 * (chain.ask - chain.bid), mid, out=spread, where=mid > 0.0)
+    fitted = np.full(len(chain), np.nan)
+    if chain.surface is not None:
+        inside = chain.surface.inside(chain.years, chain.strike)
+        fitted[inside] = chain.surface.volatility(chain.years[inside], chain.strike[inside])
+    outside = (chain.reason == "") & ~np.isfinite(fitted + chain.theoretical)
     return ScannedContracts(
         underlying=np.full(len(chain), chain.underlying),
         symbol=chain.symbol,
@@ -123,9 +131,11 @@ def _columns(chain: PricedChain) -> ScannedContracts:
         open_interest=chain.open_interest,
         rate=chain.carry_rate,
         dividend_yield=chain.dividend_yield,
-        volatility=chain.implied_volatility,
+        implied_volatility=chain.implied_volatility,
+        volatility=fitted,
+        theoretical=chain.theoretical,
         delta=chain.greeks.delta,
-        reason=chain.reason.astype("U32"),
+        reason=np.where(outside, "outside_surface", chain.reason).astype("U32"),
     )
 
 
@@ -202,6 +212,8 @@ class Candidates:
 def scan(quoted: ScannedContracts, wanted: Wanted, horizon_s: float) -> Candidates:
     """The contracts whose bid reaches the lesser move within ``horizon_s`` with at least the probability asked for.
 
+    The model is that of the surface, and the mid keeps its distance from it: what a deep contract's own quote says of
+    volatility is lost in its spread, so that its mid alone may imply any.
     Cheap refusals come first, then a bound: an American option never gains by time passing, so the level that its
     price must reach is nearest now, and touching that one is the most that touching can be. Who stays below
     ``min_probability`` there needs no integral.
@@ -210,20 +222,24 @@ def scan(quoted: ScannedContracts, wanted: Wanted, horizon_s: float) -> Candidat
     reason = _refusals(quoted, wanted, horizon)
     kept = np.flatnonzero(reason == "")
     trip = _round_trip(quoted.take(kept), wanted)
-    unlikely = ~(_most_probable(quoted.take(kept), trip.mid_for(wanted.min_move), horizon) >= wanted.min_probability)
+    most = _most_probable(
+        quoted.take(kept), _model_price(quoted.take(kept), trip, trip.mid_for(wanted.min_move)), horizon
+    )
+    unlikely = ~(most >= wanted.min_probability)
     reason[kept[unlikely]] = "below_min_probability"
 
     kept = kept[~unlikely]
     chosen = quoted.take(kept)
     trip = _round_trip(chosen, wanted)
     moves = (0.0, wanted.min_move, wanted.max_move)
-    targets = np.stack([*(trip.mid_for(m) for m in moves), *(trip.mid * (1.0 + m) for m in moves[1:])])
-    found = option_touch(*_terms(chosen), targets, np.full(len(kept), horizon), price=american.price)
+    mids = np.stack([*(trip.mid_for(m) for m in moves), *(trip.mid * (1.0 + m) for m in moves[1:])])
+    found = option_touch(*_terms(chosen), _model_price(chosen, trip, mids), horizon, price=american.price)
     break_even, lesser, greater = (
-        _move(found, i, trip.bid_for(m), targets[i], frictionless=row)
+        _move(found, i, trip.bid_for(m), mids[i], frictionless=row)
         for i, (m, row) in enumerate(zip(moves, (None, 3, 4), strict=True))
     )
-    expected = expected_bid(*_terms(chosen), trip.half_spread, horizon, price=american.price)
+    below = _model_price(chosen, trip, trip.half_spread)  # the bid is below the mid, and the mid beside the model
+    expected = expected_bid(*_terms(chosen), below, horizon, price=american.price)
     candidates = Candidates(
         looked_at=len(reason),
         left_out={},
@@ -275,6 +291,11 @@ def _refusals(quoted: ScannedContracts, wanted: Wanted, horizon: float) -> NDArr
 
 def _round_trip(quoted: ScannedContracts, wanted: Wanted) -> RoundTrip:
     return RoundTrip(quoted.bid, quoted.ask, wanted.fee_per_contract / SHARES)
+
+
+def _model_price(contracts: ScannedContracts, trip: RoundTrip, mid: Floats) -> Floats:
+    """What the model says where the middle of the market is ``mid``: it stays as far from it as it is now."""
+    return mid + (contracts.theoretical - trip.mid)
 
 
 def _terms(quoted: ScannedContracts) -> tuple[Floats, Floats, Floats, Floats, Floats, Floats, Floats]:

@@ -41,6 +41,7 @@ def test_the_expected_bid_is_the_integral_over_the_spots_at_the_horizon(price):
         ((-1.0, 100.0, 112.0, 20 * DAY, 0.06, 0.0, 0.25), 0.01, 0.05),  # next to its exercise boundary
         ((1.0, 100.0, 90.0, 60 * DAY, 0.02, 0.08, 0.20), 0.01, 0.02),
         ((-1.0, 100.0, 130.0, 60 * DAY, 0.08, 0.0, 0.20), 0.00, 0.05),  # better exercised at once
+        ((1.0, 100.0, 103.0, 3 * DAY, 0.02, 0.0, 0.30), -0.10, 0.30),
     ]
     for contract, share, part in contracts:
         worth = price(*contract)
@@ -63,7 +64,7 @@ def test_at_fair_prices_the_expectation_is_the_cost_whatever_the_contract():
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
-    ("place", "bad"), [(1, -1.0), (2, np.nan), (4, np.inf), (6, 0.0), (7, -0.1), (8, 0.1), (8, 0.0)]
+    ("place", "bad"), [(1, -1.0), (2, np.nan), (4, np.inf), (6, 0.0), (7, np.nan), (8, 0.1), (8, 0.0)]
 )
 def test_a_bad_element_is_nan_and_its_neighbour_is_not(place, bad):
     arguments = [np.full(2, x) for x in (1.0, 100.0, 100.0, 0.1, 0.01, 0.0, 0.3, 0.05, 0.01)]

@@ -125,7 +125,8 @@ class ScanQualityModel(BaseModel):
     candidates: int
     left_out: dict[str, int] = Field(
         description="no_quote, no_bid, no_ask, crossed, stale, no_spot, no_rate, no_forward, below_intrinsic,"
-        " above_bound, no_volatility: the chain has no volatility; expires_within_horizon; right, days_to_expiration,"
+        " above_bound, no_volatility: the chain has no volatility; outside_surface: beyond the strikes whose quotes"
+        " tell volatility; expires_within_horizon; right, days_to_expiration,"
         " delta, open_interest, volume: not asked for; spread_too_wide; below_min_probability; no_probability"
     )
     stale: list[str] = Field(description="underlyings without a fresh quote")
@@ -155,6 +156,8 @@ class CandidateModel(TableRow):
     open_interest: int | None = None
     delta: float | None = None
     implied_volatility: float = 0
+    volatility: float = 0
+    theoretical: float = 0
     outlay: float = Field(0, description="(ask * 100 + fee) dollars")
     cost: float = Field(0, description="((ask - bid) * 100 + 2 fees) dollars: lost if nothing moves")
     cost_pct: float = 0
@@ -381,9 +384,11 @@ def _assumptions(query: ScanQuery, settings: AnalyticsSettings) -> list[str]:
         f" way costs {query.fee_per_contract:g} dollars a contract",
         "the half-spread stays what it is now: the bid is the mid less that, and never below zero; bids are not rounded"
         " to ticks, and sizes are not limited to those quoted",
-        "the option keeps the implied volatility of its mid while spot and time move; American exercise",
+        "the option keeps its volatility while spot and time move, that of the surface fitted to the whole chain, and"
+        " its mid the distance that it has from what it is worth at it; American exercise",
         "the spot is a geometric Brownian motion at that volatility with the drift of rate less dividend yield: no"
-        " jumps, no news, no pattern of the day",
+        " jumps, no news, nights and hours of trading alike; on a skewed smile strikes that differ in volatility differ"
+        " in how lively they take the spot to be",
         "a touch is watched continuously: an order to sell at that price rests at the market and is filled when the bid"
         " arrives there",
         "at_least and at_most hold the level of the spot fixed where it is farthest and nearest within the horizon",
