@@ -171,3 +171,36 @@ def test_what_is_read_is_the_same_by_latest_quotes_as_by_looking_back(goog, pric
         np.testing.assert_array_equal(getattr(again, name), getattr(priced, name))
     with goog.database.connection() as connection, connection.cursor() as cursor:
         cursor.execute("TRUNCATE quote_latest; INSERT INTO quote_latest SELECT * FROM kept; DROP TABLE kept")
+
+
+def test_the_scan_of_eleven_leaves_what_costs_allow(analytics):
+    answer = analytics.answer(f"/scan?as_of={AT}&limit=500")
+    quality, rows = answer["quality"], answer["candidates"]
+    assert quality["looked_at"] == 2192 == quality["candidates"] + sum(quality["left_out"].values())
+    # on a quiet half day, at 5 % net of these spreads, few of 2,192 are plausible within the hour
+    assert 20 < len(rows) < 150
+    for row in rows:
+        assert row["min_move_probability"] < row["min_move_frictionless"] - 0.05
+        assert row["expected_value"] == pytest.approx(-row["cost"], rel=0.02)
+        assert abs(row["volatility"] - row["implied_volatility"]) < 0.06
+        assert abs(row["delta"]) < 0.95  # deep contracts do not move by that much
+        assert row["spread_pct"] <= 10
+        assert row["open_interest"] is None or row["open_interest"] >= 0
+    assert any(row["open_interest"] for row in rows)
+    assert any(row["volume"] for row in rows)
+    # the move of the underlying that is named lifts the option by what the costs and the move ask for
+    first = rows[0]
+    expires = np.datetime64(f"{first['expiration']}T21:00:00") - np.datetime64(AT[:-1])
+    spots = first["spot"] + np.array([0.0, first["min_move_underlying"]])
+    terms = (1.0 if first["right"] == "C" else -1.0, spots, first["strike"], expires / np.timedelta64(365, "D"))
+    now, then = american.price(*terms, RATE, 0.0, first["volatility"])
+    assert then - now == pytest.approx(first["min_move_mid"] - first["mid"], rel=0.02)
+
+
+def test_the_horizon_of_the_half_day_ends_at_its_close(analytics):
+    answer = analytics.answer("/scan?as_of=2015-12-24T17:30:00Z&horizon_minutes=60&limit=5")
+    assert (answer["horizon_ends"], answer["horizon_minutes"]) == ("2015-12-24T18:00:00Z", 30)
+    assert answer["horizon_cut"] is True
+    assert answer["quality"]["left_out"]["expires_within_horizon"] > 0
+    for closed in ("2015-12-24T18:00:00Z", "2015-12-25T16:00:00Z"):
+        assert analytics.get(f"/scan?as_of={closed}").status_code == 422
