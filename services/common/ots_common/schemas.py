@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Annotated, Any
 
 from flask_openapi3.models.media_type import MediaType
@@ -18,6 +19,16 @@ class RequestModel(BaseModel):
     """A path, query or body. A parameter that is not known is an error: a typo must not pass for the default."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @classmethod
+    def model_json_schema(cls, *arguments: Any, **more: Any) -> dict[str, Any]:
+        """As pydantic's. Without arguments it is kept, not to be changed: flask-openapi3 reads it with each request."""
+        return super().model_json_schema(*arguments, **more) if arguments or more else _json_schema(cls)
+
+
+@cache
+def _json_schema(model: type[RequestModel]) -> dict[str, Any]:
+    return super(RequestModel, model).model_json_schema()
 
 
 class PageQuery(RequestModel):
