@@ -14,7 +14,7 @@ from ots_common.database import Database
 from ots_market.bars import Bars
 from ots_market.instruments import Instrument
 from ots_market.sessions import Sessions
-from ots_market.timeframes import DAY_NS, Timeframe
+from ots_market.timeframes import Timeframe
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,21 @@ def read_closes(
     database: Database, instrument: Instrument, timeframe: Timeframe, sessions: Sessions, *, as_of_ns: int, bars: int
 ) -> Closes:
     """At most ``bars`` closes known at ``as_of_ns``. Raises a 404 problem where no bar at all was."""
-    # bars shorter than a day also lie outside the regular hours: so many more are read that enough are left
-    outside = 1 if timeframe is Timeframe.D1 else -(-DAY_NS // sessions.regular_ns)
-    found = read_adjusted_bars(
-        database, instrument, timeframe, sessions, as_of_ns=as_of_ns, limit=bars * outside, adjusted=True
-    )
+    limit = bars if timeframe is Timeframe.D1 else _with_extended_hours(timeframe, sessions, as_of_ns, bars)
+    found = read_adjusted_bars(database, instrument, timeframe, sessions, as_of_ns=as_of_ns, limit=limit, adjusted=True)
     regular = np.flatnonzero(session_slots(found.stored.starts, timeframe, sessions)[0] >= 0)[-bars:]
     return Closes(found, found.stored.take(regular), found.inputs()["close"][regular])
+
+
+def _with_extended_hours(timeframe: Timeframe, sessions: Sessions, as_of_ns: int, bars: int) -> int:
+    """How many intervals it takes back, day and night, until ``bars`` of them lie in regular sessions."""
+    length = timeframe.nanoseconds
+    newest = int(np.searchsorted(sessions.opens, as_of_ns))
+    opens = sessions.opens[:newest][::-1]
+    lasted = np.minimum(sessions.closes[:newest][::-1], as_of_ns) - opens
+    enough = int(np.searchsorted(np.cumsum(lasted // length), bars))
+    since = int(opens[min(enough, newest - 1)]) if newest else as_of_ns
+    return max(bars, (as_of_ns - since) // length + 1)
 
 
 def common_closes(series: Sequence[Closes]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
