@@ -205,7 +205,10 @@ def test_expected_moves_name_their_quantity_and_assumption(ask, known):
         for name in ("mean_absolute", "standard_deviation", "lower", "upper"):
             assert row[f"smile_{name}"] == pytest.approx(float(getattr(move, name)), rel=1e-6)
         assert row["smile_lower"] < row["forward"] < row["smile_upper"]
-        assert 0.8 < row["smile_probability_between_quoted_strikes"] <= 1.0
+        used = (known.surface.left_out == 0) & (known.years == years)
+        between = np.diff(distribution.probability_below([known.strike[used].min(), known.strike[used].max()]))
+        assert row["smile_probability_between_quoted_strikes"] == pytest.approx(between[0], abs=1e-6)
+        assert 0.8 < between[0] < 1.0
         # the two quantities differ by about sqrt(pi / 2)
         assert 1.2 < row["flat_standard_deviation"] / row["flat_mean_absolute"] < 1.3
         assert row["reason"] is None
