@@ -99,7 +99,7 @@ class AnalyticsRig:
     def gateway(self, service: Server) -> Iterator[Server]:
         """The gateway as in production, limits wide open, in front of a service."""
         rig = Rig(self.folder, self.redis, self.accounts_url, upstream=service)
-        wide = json.dumps(dict.fromkeys(("read", "compute", "write", "operate"), "60000000/60/1000000"))
+        wide = json.dumps(dict.fromkeys(("read", "compute", "write"), "60000000/60/1000000"))
         try:
             yield rig.ours(f"gateway-{service.port}", RATE_LIMITS=wide)
         finally:

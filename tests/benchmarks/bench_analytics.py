@@ -306,27 +306,16 @@ def kept(report: Report, rig: AnalyticsRig, seconds: float, real: bool) -> None:
         f"A kept chain through the gateway, {CLIENTS} clients", "chain", "how", "answers/s", "p50 ms", "p99 ms",
         "floor / goal",
     )  # fmt: skip
-    cases = [("SPY", rig.simulated, SPY_CLOSE - 5 * NS)]
-    if real:
-        cases.insert(0, ("GOOG", rig.real, GOOG_AT))
-    for name, market, at in cases:
-        with rig.service(market, workers=2) as service, rig.gateway(service) as gateway:
-            path = f"{CHAIN}/{name}?as_of={rfc3339(at)}"
-            judged = name == "GOOG" or not real
-            for how, headers in (
-                ("gzip", {"Accept-Encoding": "gzip"}),
-                ("identity", {}),
-                ("304", {"If-None-Match": _etag(gateway, path)}),
-            ):
-                _paced(report, gateway, path, name, how, headers, seconds, judged and how == "gzip")
-            for how, headers in (
-                ("gzip", {"Accept-Encoding": "gzip"}),
-                ("304", {"If-None-Match": _etag(gateway, path)}),
-            ):
-                load = _closed_loop(gateway, path, headers, seconds)
-                report.row(
-                    name, f"closed loop, {how}", f"{load[0]:.0f}", f"{load[1]:.1f}", f"{load[2]:.1f}", "not judged"
-                )
+    # SPY's whole chain is longer than what is kept: it streams, each time anew
+    name, market, at = ("GOOG", rig.real, GOOG_AT) if real else ("SPY", rig.simulated, SPY_CLOSE - 5 * NS)
+    path = f"{CHAIN}/{name}?as_of={rfc3339(at)}" + ("" if real else "&limit=2192")
+    with rig.service(market, workers=2) as service, rig.gateway(service) as gateway:
+        zipped, unchanged = {"Accept-Encoding": "gzip"}, {"If-None-Match": _etag(gateway, path)}
+        for how, headers in (("gzip", zipped), ("identity", {}), ("304", unchanged)):
+            _paced(report, gateway, path, name, how, headers, seconds, how == "gzip")
+        for how, headers in (("gzip", zipped), ("304", unchanged)):
+            load = _closed_loop(gateway, path, headers, seconds)
+            report.row(name, f"closed loop, {how}", f"{load[0]:.0f}", f"{load[1]:.1f}", f"{load[2]:.1f}", "not judged")
 
 
 def _etag(gateway: Server, path: str) -> str:
@@ -346,8 +335,8 @@ def _paced(
     seconds: float,
     judged: bool,
 ) -> None:
-    """Each client asks five times a second, not all at once."""
-    every = 0.2
+    """Each client asks every 0.4 s, not all at once."""
+    every = 0.4
     took: list[float] = []
     failed: list[int] = []
 
@@ -370,11 +359,12 @@ def _paced(
         thread.start()
     for thread in threads:
         thread.join()
+    rate = len(took) / (time.perf_counter() - started)
     if failed:
         raise RuntimeError(f"{len(failed)} answers failed: {set(failed)}")
     p50, p99 = (float(np.percentile(took, p)) * 1e3 for p in (50, 99))
     verdict = report.judge(p99, 20, 8, more_is_better=False) if judged else "not judged"
-    report.row(name, f"paced, {how}", f"{len(took) / seconds:.0f}", f"{p50:.1f}", f"{p99:.1f}", verdict)
+    report.row(name, f"paced, {how}", f"{rate:.0f}", f"{p50:.1f}", f"{p99:.1f}", verdict)
 
 
 def _closed_loop(gateway: Server, path: str, headers: dict[str, str], seconds: float) -> tuple[float, float, float]:
@@ -414,7 +404,7 @@ def memory(report: Report, rig: AnalyticsRig, requests_wanted: int, real: bool) 
         for mark in marks:
             began = time.perf_counter()
             _mixed(service, name, at, done, mark)
-            found.append(memory_kib(service.process.pid) / 1024)
+            found.append(sum(map(memory_kib, service.pids()[1:])) / 1024)  # without the one that forked it
             rate = (mark - done) / (time.perf_counter() - began)
             done = mark
             grown = "" if len(found) < 2 else f"{found[-1] / found[0] - 1:+.1%} since the first mark"
@@ -441,7 +431,8 @@ def _mixed(service: Server, name: str, at_ns: int, first: int, last: int) -> Non
                 signed, headers = time.monotonic(), internal_headers()
             url = _question(name, at_ns, number)
             answer = session.get(service.url + url, headers=headers, timeout=60)
-            if answer.status_code >= 500 or (answer.status_code >= 400 and number % 50):
+            wrong = "colour" in url or url.endswith("/nothing")
+            if answer.status_code >= 500 or (answer.status_code >= 400) is not wrong:
                 failed.append(f"{answer.status_code} {url} {answer.text[:300]}")
 
     threads = [threading.Thread(target=client) for _ in range(4)]

@@ -77,8 +77,8 @@ def contract_columns(chain: PricedChain) -> dict[str, Any]:
         "vega": np.round(greeks.vega / 100, _DIGITS),
         "rho": np.round(greeks.rho / 100, _DIGITS),
         "theoretical": np.round(chain.theoretical, _DIGITS),
-        "model": np.where(priced, MODEL, None),
-        "reason": np.where(priced, None, chain.reason),
+        "model": [MODEL if one else None for one in priced.tolist()],
+        "reason": [one or None for one in chain.reason.tolist()],
     }
 
 

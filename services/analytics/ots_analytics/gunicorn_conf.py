@@ -11,7 +11,7 @@ worker_class = "gthread"
 threads = 4
 
 
-def on_starting(server: Any) -> None:
+def on_starting(server: Any) -> None:  # type: ignore[no-redef]  # of what was imported above
     """Compile the kernels, or load them, before the port opens: no request waits for a compiler."""
     shared.on_starting(server)
     warm()
