@@ -294,6 +294,16 @@ def test_what_is_stored_of_a_contract_is_what_its_chain_answers(stored, get, und
             assert value == near, (symbol, name)
 
 
+def test_a_contract_ends_with_the_close_of_its_day(stored, get):
+    ((symbol,), *_) = stored.rows(
+        "SELECT replace(raw_symbol, ' ', '') FROM instruments WHERE underlying = 'SPY' AND expiration = '2026-03-11'"
+        " ORDER BY raw_symbol"
+    )
+    found = get(f"SPY/contract-history?symbol={symbol}&as_of={rfc3339(NOW)}").json["history"]
+    assert [row["reason"] == "expired" for row in found] == [False, True]
+    assert found[-1]["mid"] is None
+
+
 def test_the_history_is_answered(ask, stored):
     answer = ask("spy", f"as_of={rfc3339(NOW)}&days=2")
     assert answer.status_code == 200, answer.text

@@ -14,6 +14,7 @@ from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel, ConfigDict, Field
 
 from ots_analytics.chain_queries import UnderlyingPath
+from ots_analytics.chains import expiry_ns
 from ots_analytics.contract_terms import GREEK_UNITS
 from ots_analytics.desk import Desk
 from ots_analytics.settings import AnalyticsSettings
@@ -114,8 +115,9 @@ class ContractMomentModel(TableRow):
     theta: float | None
     vega: float | None
     reason: str | None = Field(
-        description="as the chain gives it; `no_quote`: not quoted in the session by then; `not_stored`: the snapshot"
-        " is from before contracts were stored; `no_greeks`: too near its expiration for derivatives"
+        description="as the chain gives it; `expired`: at the close that ended it; `no_quote`: not quoted in the"
+        " session by then; `not_stored`: the snapshot is from before contracts were stored; `no_greeks`: too near its"
+        " expiration for derivatives"
     )
 
 
@@ -157,7 +159,7 @@ def blueprint(settings: AnalyticsSettings, database: Database, desk: Desk) -> AP
         since = max(0, as_of - query.days * DAY_NS)
 
         def made() -> Response:
-            found = _read(database, underlying, query, option, since, as_of)
+            found = _read(database, desk.sessions, underlying, query, option, since, as_of)
             about = {
                 "symbol": canonical_symbol(query.symbol).replace(" ", ""),
                 "underlying": underlying,
@@ -186,7 +188,13 @@ def _option(symbol: str, underlying: str) -> OptionSymbol:
 
 
 def _read(
-    database: Database, underlying: str, query: ContractHistoryQuery, option: OptionSymbol, since_ns: int, as_of_ns: int
+    database: Database,
+    sessions: Sessions,
+    underlying: str,
+    query: ContractHistoryQuery,
+    option: OptionSymbol,
+    since_ns: int,
+    as_of_ns: int,
 ) -> list[dict[str, Any]]:
     """The snapshots with each row's reason. Raises a 404 problem for an unknown contract, or when there is none."""
     ids = database.rows(
@@ -212,7 +220,8 @@ def _read(
     )
     if not found:
         raise _no_snapshots(database, underlying, query.days, as_of_ns)
-    return [{**row, "reason": _reason(row)} for row in found]
+    expires_ns = int(expiry_ns(sessions, np.array([option.expiration], "datetime64[D]"))[0])
+    return [{**row, "reason": _reason(row, expires_ns)} for row in found]
 
 
 def _no_snapshots(database: Database, underlying: str, days: int, as_of_ns: int) -> Problem:
@@ -229,7 +238,9 @@ def _no_snapshots(database: Database, underlying: str, days: int, as_of_ns: int)
     )
 
 
-def _reason(row: dict[str, Any]) -> str | None:
+def _reason(row: dict[str, Any], expires_ns: int) -> str | None:
+    if row["at_ns"] >= expires_ns:
+        return "expired"
     if not row["quoted"]:
         return "no_quote" if row["method"] == METHOD else "not_stored"
     if row["reason"] is None and any(row[name] is None for name in _FIGURES):
