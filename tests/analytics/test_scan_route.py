@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import jsonschema_rs
 import pytest
+from redis import Redis
 
 from analytics_support import Analytics
 from data_ingestion_support import Ingestion, settings_for
@@ -49,7 +50,7 @@ def stored(market, of_nothing, redis_server, tmp_path_factory):
         for schema, dataset in (("cbbo-1m", OPTIONS), ("ohlcv-1m", EQUITIES)):
             import_records(service, seeded, dataset, schema, TODAY, NOON - 3 * MINUTE, NOON + 2 * MINUTE, UNDERLYINGS)
         import_records(service, seeded, OPTIONS, "statistics", TODAY, TODAY * DAY, NOON, UNDERLYINGS)
-        import_records(service, seeded, OPTIONS, "trades", TODAY, NOON - 20 * MINUTE, NOON, UNDERLYINGS)
+        import_records(service, seeded, OPTIONS, "trades", TODAY, NOON - 5 * MINUTE, NOON + 2 * MINUTE, UNDERLYINGS)
         curve = {"source": "test", "date": "2026-03-09", "curve": [{"tenor": "1Y", "rate": RATE}]}
         assert service.post("/rates", json={**curve, "known_at": "2026-03-10"}).status_code < 300
     return market
@@ -275,3 +276,34 @@ def test_before_anything_was_listed_there_is_nothing(exchange, moment):
 def test_an_empty_market_is_404_with_what_to_do(of_nothing):
     assert of_nothing["available"] == []
     assert of_nothing["hint"]
+
+
+OF_A_CHAIN = (
+    "", "/surface", "/skew", "/term-structure", "/expected-move", "/exposure", "/open-interest", "/unusual",
+    "/volatility",
+)  # fmt: skip
+
+
+def test_no_answer_about_a_moment_changes_with_what_happens_after(stored, redis_server):
+    """Every answer is the same when all that came later is gone. It comes last: it takes the later records away."""
+    now_ns = NOON - 22 * SECOND
+    asked = [f"/options/SPY{reading}?as_of={rfc3339(now_ns)}" for reading in OF_A_CHAIN]
+    asked += [f"/{name}?as_of={rfc3339(now_ns)}" for name in ("market", "scan")]
+
+    def answers():
+        with Redis.from_url(redis_server.url) as redis:
+            redis.flushdb()
+        service = Analytics(stored, redis_url=redis_server.url, **SIMULATED)
+        return [service.get(path) for path in asked]
+
+    before = answers()
+    removed = 0
+    with stored.database.connection() as connection, connection.cursor() as cursor:
+        for table, ends in (("quotes", "ts"), ("trades", "ts"), ("quote_latest", "ts"), ("price_latest", "ts"),
+                            ("bars_1m", "ts + interval '1 minute'")):  # fmt: skip
+            cursor.execute(f"DELETE FROM {table} WHERE {ends} > to_timestamp(%s)", (now_ns / 10**9,))
+            assert cursor.rowcount > 0, table
+            removed += cursor.rowcount
+    assert removed > 1000
+    for path, one, other in zip(asked, before, answers(), strict=True):
+        assert one == other, path
