@@ -107,10 +107,17 @@ def _check_fits(column: Column, n: int, width: int) -> None:
             raise ValueError(f"column {column.name} has a value that does not fit {column.kind}")
 
 
-def array_literal(values: NDArray[np.integer[Any]]) -> str:
-    """Whole numbers as PostgreSQL's text of an array, to be cast (``%s::bigint[]``): one literal, where a list becomes
-    an expression of as many elements, each of which the client writes and the server reads by itself."""
-    return "{" + ",".join(map(str, values.tolist())) + "}"
+def array_literal(values: NDArray[Any], null: NDArray[np.bool_] | None = None) -> str:
+    """Whole numbers or one-letter codes as PostgreSQL's text of an array, to be cast (``%s::bigint[]``).
+
+    ``null``: where the value is NULL. One literal, where a list becomes an expression of as many elements, each of
+    which the client writes and the server reads by itself.
+    """
+    coded = values.dtype.kind == "S"
+    texts = [f'"{one.decode()}"' if coded else str(one) for one in values.tolist()]
+    if null is not None:
+        texts = ["NULL" if missing else text for text, missing in zip(texts, null.tolist(), strict=True)]
+    return "{" + ",".join(texts) + "}"
 
 
 def copy_in(connection: Connection, table: str, columns: Sequence[Column]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,12 @@ _LATEST = {
         {"instrument_id", "ts", "ts_ns", "sequence", "bid", "ask", "bid_size", "ask_size", "schema_id"}
     ),
 }
+_OPEN = "SELECT open_chunks(%s, %s::timestamptz[], %s)"
+_LOCK = "SELECT pg_advisory_xact_lock(hashtext('write ' || %s))"
+_TYPES = {"int2": "smallint", "int4": "integer", "int8": "bigint", "timestamptz": "bigint", "char": "char(1)"}
+# values of rows that go with their statement: more are faster by COPY through a temporary table, which costs two more
+# questions, and the making or emptying of the table
+_FEW_VALUES = 20_000
 _TIME_TABLES = frozenset({"trades", "quotes", "statistics", "definitions", "bars_1m", "bars_1h"})
 
 
@@ -80,9 +87,12 @@ def store_bars(connection: Connection, rows: Rows, instruments: Int64, *, keep: 
 
 def open_chunks(connection: Connection, table: str, days: Int64, *, keep: bool) -> None:
     """Make the chunks that hold these days (since 1970)."""
-    moments = [to_datetime(day * DAY_NS) for day in days]
     with connection.cursor() as cursor:
-        cursor.execute("SELECT open_chunks(%s, %s::timestamptz[], %s)", (table, moments, keep))
+        cursor.execute(_OPEN, _opening(table, days, keep=keep))
+
+
+def _opening(table: str, days: Int64, *, keep: bool) -> tuple[str, list[datetime], bool]:
+    return table, [to_datetime(day * DAY_NS) for day in days], keep
 
 
 def _note(connection: Connection, table: str, quarters: Iterable[int]) -> None:
@@ -269,6 +279,7 @@ class Writing:
         self._newest: list[list[Column]] = []
         self._bars: list[_Bars] = []
         self._unsure: list[Int64] = []
+        self._written: list[tuple[Int64, Int64]] = []
         self._changed: set[int] = set()
         self.touched: set[int] = set()
         self.minutes: set[int] = set()
@@ -280,15 +291,17 @@ class Writing:
         ``_stored_us`` is then, for each instrument, the newest time (µs) stored in the minutes of that stretch, or the
         least integer when nothing is. What is later than that is new, and so is every row of a later minute.
         """
-        open_chunks(self._connection, self._table, days, keep=self._keep)
         with self._connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(hashtext('write ' || %s))", (self._table,))
+            # one message, three statements: each sees what was committed when it begins
             cursor.execute(
-                "SELECT k.n, (extract(epoch FROM newest.ts) * 1000000)::bigint"
+                f"{_OPEN}; {_LOCK};"
+                " SELECT k.n, (extract(epoch FROM newest.ts) * 1000000)::bigint"
                 " FROM unnest(%s::integer[]) WITH ORDINALITY AS k (id, n)"
                 f" CROSS JOIN LATERAL (SELECT ts FROM {self._table} t WHERE t.instrument_id = k.id"
                 " AND t.ts >= %s AND t.ts < %s ORDER BY ts DESC LIMIT 1) AS newest",
                 (
+                    *_opening(self._table, days, keep=self._keep),
+                    self._table,
                     array_literal(self._ids),
                     to_datetime(first_ns // MINUTE_NS * MINUTE_NS),
                     to_datetime((last_ns // MINUTE_NS + 1) * MINUTE_NS),
@@ -312,14 +325,14 @@ class Writing:
             Column("ord", "int4", piece.ords),
             *piece.columns,
         ]
-        there_us = np.maximum(self._stored_us[owners], self._written_us[owners])
+        held = self._may_be_there(piece)
         ends = piece.starts + lengths - 1
         self._written_us[owners] = np.maximum(self._written_us[owners], piece.own_ns[ends] // 1000)
-        if (piece.own_ns[piece.starts] // 1000 > there_us).all():
+        self._written.append((piece.own_ns, piece.digests))
+        if held is None:
             copy_in(self._connection, self._table, columns)
             self._inserted += len(piece)
         else:
-            held = piece.own_ns // 1000 <= np.repeat(there_us, lengths)
             self._inserted += _insert(self._connection, self._table, columns, held)
             if piece.bars is not None:
                 self._unsure.append(np.unique(_minute_keys(instruments[held], piece.own_ns[held] // MINUTE_NS)))
@@ -329,6 +342,24 @@ class Writing:
             self._newest.append(
                 [column.take(piece.newest) for column in columns if column.name in _LATEST[self._table]]
             )
+
+    def _may_be_there(self, piece: Sorted) -> NDArray[np.bool_] | None:
+        """Which rows of a piece may be stored already; None when surely none is.
+
+        Those that are not later than what was stored before this batch; and of those not later than what this batch
+        has written, which are few, those that have the digest of such a row.
+        """
+        stored_us, written_us = self._stored_us[piece.owners], self._written_us[piece.owners]
+        if (piece.own_ns[piece.starts] // 1000 > np.maximum(stored_us, written_us)).all():
+            return None
+        own_us = piece.own_ns // 1000
+        held = own_us <= np.repeat(stored_us, piece.lengths)
+        late = np.flatnonzero((own_us <= np.repeat(written_us, piece.lengths)) & ~held)
+        if len(late):
+            since = piece.own_ns[late].min()
+            written = np.concatenate([digests[own_ns >= since] for own_ns, digests in self._written])
+            held[late] = np.isin(piece.digests[late], written)
+        return held if held.any() else None
 
     def finish(self) -> Stored:
         """What follows from the rows: bars, where they are trades, the latest values, and the note of what changed."""
@@ -356,9 +387,9 @@ class Writing:
         built = replace(built, instruments=self._ids[built.instruments])
         keys = _minute_keys(built.instruments, built.minutes)
         self.minutes.update(np.unique(built.minutes << _MINUTE_BITS | built.instruments).tolist())
-        open_chunks(self._connection, "bars_1m", unique_days(built.minutes * MINUTE_NS), keep=self._keep)
+        days = unique_days(built.minutes * MINUTE_NS)
         with self._connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(hashtext('write ' || %s))", ("bars_1m",))
+            cursor.execute(f"{_OPEN}; {_LOCK}", (*_opening("bars_1m", days, keep=self._keep), "bars_1m"))
         unsure = np.unique(np.concatenate(self._unsure)) if self._unsure else np.zeros(0, np.int64)
         sure = ~np.isin(keys, unsure)
         found = [built.take(fresh & sure)]
@@ -373,8 +404,8 @@ class Writing:
         # a minute is in one of them alone
         columns = _concatenated([one.columns() for one in found if len(one.minutes)])
         if columns:
-            stage = _stage(self._connection, "bars_1m", columns)
-            _upsert_bars(self._connection, "bars_1m", stage, "b.origin = 't'")
+            given, values = _given(self._connection, "bars_1m", columns)
+            _upsert_bars(self._connection, "bars_1m", given, values, "b.origin = 't'")
 
 
 def _concatenated(parts: Sequence[Sequence[Column]]) -> list[Column]:
@@ -414,18 +445,37 @@ def _insert(connection: Connection, table: str, columns: Sequence[Column], held:
     inserted = int((~held).sum())
     if inserted:
         copy_in(connection, table, _take(columns, ~held))
-    stage = _stage(connection, table, _take(columns, held))
     names = ", ".join(column.name for column in columns)
+    given, values = _given(connection, table, _take(columns, held))
     with connection.cursor() as cursor:
-        cursor.execute(f"INSERT INTO {table} ({names}) SELECT {names} FROM {stage} ON CONFLICT DO NOTHING")
+        cursor.execute(f"INSERT INTO {table} ({names}) SELECT {names} FROM {given} ON CONFLICT DO NOTHING", values)
         return inserted + cursor.rowcount
+
+
+def _given(connection: Connection, table: str, columns: Sequence[Column]) -> tuple[str, list[str]]:
+    """Rows as an item of FROM, and the parameters of its text."""
+    if len(columns) * len(columns[0].values) > _FEW_VALUES:
+        return _stage(connection, table, columns), []
+    names = ", ".join(column.name for column in columns)
+    arrays = ", ".join(f"%s::{_TYPES[column.kind]}[]" for column in columns)
+    selected = ", ".join(
+        f"timestamptz 'epoch' + {column.name} * interval '1 microsecond' AS {column.name}"
+        if column.kind == "timestamptz"
+        else column.name
+        for column in columns
+    )
+    return (
+        f"(SELECT {selected} FROM unnest({arrays}) AS a ({names})) AS given",
+        [array_literal(column.values, column.null) for column in columns],
+    )
 
 
 def _stage(connection: Connection, table: str, columns: Sequence[Column]) -> str:
     stage = f"stage_{table}"
     with connection.cursor() as cursor:
         cursor.execute(
-            f"CREATE TEMP TABLE IF NOT EXISTS {stage} (LIKE {table}) ON COMMIT DELETE ROWS; TRUNCATE {stage}"
+            f"CREATE TEMP TABLE IF NOT EXISTS {stage} ON COMMIT DELETE ROWS AS"
+            f" SELECT {', '.join(column.name for column in columns)} FROM {table} WITH NO DATA; TRUNCATE {stage}"
         )
     copy_in(connection, stage, columns)
     return stage
@@ -451,21 +501,22 @@ def _upsert_vendors(
             f" FROM {stage} s LEFT JOIN {table} b USING (instrument_id, ts, publisher_id)"
         )
         new, unchanged = cursor.fetchone() or (0, 0)
-        _upsert_bars(connection, table, stage, "true")
+        _upsert_bars(connection, table, stage, [], "true")
     revised = len(order) - new - unchanged
     return Stored(stored=new, revised=revised, duplicate=unchanged + superseded)
 
 
-def _upsert_bars(connection: Connection, table: str, stage: str, condition: str) -> None:
+def _upsert_bars(connection: Connection, table: str, given: str, parameters: list[str], condition: str) -> None:
     assignments = ", ".join(f"{name} = excluded.{name}" for name in _BAR_VALUES)
     old = ", ".join(f"b.{name}" for name in _BAR_VALUES)
     new = ", ".join(f"excluded.{name}" for name in _BAR_VALUES)
     names = "instrument_id, ts, publisher_id, " + ", ".join(_BAR_VALUES)
     with connection.cursor() as cursor:
         cursor.execute(
-            f"INSERT INTO {table} AS b ({names}) SELECT {names} FROM {stage}"
+            f"INSERT INTO {table} AS b ({names}) SELECT {names} FROM {given}"
             f" ON CONFLICT (instrument_id, ts, publisher_id) DO UPDATE SET {assignments}"
-            f" WHERE {condition} AND ({old}) IS DISTINCT FROM ({new})"
+            f" WHERE {condition} AND ({old}) IS DISTINCT FROM ({new})",
+            parameters,
         )
 
 
@@ -689,20 +740,14 @@ def _newest_of(columns: Sequence[Column]) -> list[Column]:
 
 def _upsert_latest(connection: Connection, table: str, columns: Sequence[Column], constants: dict[str, str]) -> None:
     names = [column.name for column in columns]
-    stage = f"stage_{table}"
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"CREATE TEMP TABLE IF NOT EXISTS {stage} ON COMMIT DELETE ROWS AS SELECT {', '.join(names)} FROM {table}"
-            f" WITH NO DATA; TRUNCATE {stage}"
-        )
-    copy_in(connection, stage, columns)
+    given, values = _given(connection, table, columns)
     every = [*names, *constants]
     assignments = ", ".join(f"{name} = excluded.{name}" for name in every if name != "instrument_id")
     with connection.cursor() as cursor:
         cursor.execute(
             f"INSERT INTO {table} AS l ({', '.join(every)})"
-            f" SELECT {', '.join([*names, *('%s' for _ in constants)])} FROM {stage} ORDER BY instrument_id"
+            f" SELECT {', '.join([*names, *('%s' for _ in constants)])} FROM {given} ORDER BY instrument_id"
             f" ON CONFLICT (instrument_id) DO UPDATE SET {assignments}"
             " WHERE (l.ts, l.ts_ns, l.sequence) <= (excluded.ts, excluded.ts_ns, excluded.sequence)",
-            list(constants.values()),
+            [*constants.values(), *values],
         )
