@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -306,3 +308,26 @@ def test_what_is_said_about_a_table_fits_into_its_field(app):
     assert len(field) <= tables.ABOUT_BYTES
     assert json.loads(field) == {"symbol": "A", "as_of": "now", "middle": "x" * 2000, "left_out": ["large"]}
     assert fits == '{"text":"\\u00e9"}'
+
+
+@pytest.mark.parametrize(
+    "given", [[1.5, float("nan"), None, np.float64(2)], np.array([1.5, np.nan, None, 2.0], object)]
+)
+def test_numbers_among_python_values_are_numbers_and_nan_is_null(app, given):
+    for accept in (JSON, ARROW, PARQUET):
+        with app.test_request_context("/t", headers={"Accept": accept}):
+            answer = columns_response("rows", {"x": given}, {})
+        found = [row["x"] for row in answer.json["rows"]] if accept == JSON else _table(answer)["x"].to_pylist()
+        assert found == [1.5, None, None, 2.0]
+
+
+def test_a_service_without_numpy_and_pyarrow_answers_rows():
+    """The gateway has neither."""
+    program = (
+        "import sys; sys.modules.update(dict.fromkeys(('numpy', 'pyarrow')));"
+        "from flask import Flask; from ots_common.tables import table_response; import ots_gateway.app;"
+        "context = Flask('x').test_request_context('/x', headers={'Accept': 'text/csv'}); context.push();"
+        "print(table_response('rows', [{'a': 1.5, 'b': None}], {'a': 'number', 'b': 'time'}, {}, None).data)"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert told.stdout == "b'a,b\\r\\n1.5,\\r\\n'\n"
