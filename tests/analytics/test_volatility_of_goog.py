@@ -92,6 +92,27 @@ def test_at_eleven_the_volatilities_are_those_that_are_known(goog):
     assert 0.15 < snapshot["volatility_30d"] < 0.30
 
 
+def test_every_two_sided_quote_of_the_real_chain_has_its_volatility_stored(goog):
+    rows = goog.database.dicts("SELECT * FROM volatility_contracts WHERE ts = to_timestamp(%s)", (ELEVEN // 10**9,))
+    reasons = [reason for row in rows for reason in row["reason"]]
+    volatilities = [value for row in rows for value in row["implied_volatility"]]
+    assert len(rows) == 12
+    assert 2150 < len(reasons) <= 2192
+    assert [value is None for value in volatilities] == [reason is not None for reason in reasons]
+    assert sum(value is not None for value in volatilities) > 950
+    assert set(reasons) - {None} <= {"no_bid", "no_ask", "no_quote", "stale", "below_intrinsic", "crossed"}
+    # call and put of the strike at the money tell one volatility, which is that of the smile there
+    symbols = dict(goog.database.rows("SELECT instrument_id, replace(raw_symbol, ' ', '') FROM instruments"))
+    found = {
+        symbols[one]: (row["implied_volatility"][i], row["delta"][i])
+        for row in rows
+        for i, one in enumerate(row["instrument_ids"])
+    }
+    (call, up), (put, down) = (found[f"GOOG160115{right}00750000"] for right in "CP")
+    assert call == pytest.approx(put, abs=0.01)
+    assert up - down == pytest.approx(1.0, abs=0.01)
+
+
 def test_the_close_is_thirteen_hours_and_its_expiration_is_over(goog):
     assert catch_up(goog, CLOSE + 60 * 10**9, market_calendar="xnys", market_source="databento") == 1
     (snapshot,) = goog.database.dicts("SELECT * FROM volatility_snapshots WHERE closing")

@@ -17,8 +17,9 @@ from ots_analytics.chain_queries import UnderlyingPath
 from ots_analytics.chains import expiry_ns
 from ots_analytics.contract_terms import GREEK_UNITS
 from ots_analytics.desk import Desk
+from ots_analytics.routes.volatility_history import no_snapshots
 from ots_analytics.settings import AnalyticsSettings
-from ots_analytics.snapshot_store import read_contract_history, underlyings_with_snapshots
+from ots_analytics.snapshot_store import read_contract_history
 from ots_analytics.table_queries import TableQuery
 from ots_analytics.volatility import METHOD
 from ots_common.database import Database
@@ -219,23 +220,9 @@ def _read(
         closing_only=query.moments == "close",
     )
     if not found:
-        raise _no_snapshots(database, underlying, query.days, as_of_ns)
+        raise no_snapshots(database, underlying, query.days, as_of_ns)
     expires_ns = int(expiry_ns(sessions, np.array([option.expiration], "datetime64[D]"))[0])
     return [{**row, "reason": _reason(row, expires_ns)} for row in found]
-
-
-def _no_snapshots(database: Database, underlying: str, days: int, as_of_ns: int) -> Problem:
-    available = underlyings_with_snapshots(database)
-    there = f"there are some of {', '.join(available)}" if available else "there are none of anything yet"
-    return Problem(
-        404,
-        "no-snapshots",
-        f"no snapshot of {underlying} up to the contract's expiration is stored in the {days} days to"
-        f" {rfc3339(as_of_ns)}; {there}",
-        hint="snapshots are made of stored option quotes: ask for more days, or see whether quotes come in with"
-        ' curl -H "Authorization: Bearer $TOKEN" "http://localhost:8000/api/v1/data/collection/status"',
-        extra={"available": available},
-    )
 
 
 def _reason(row: dict[str, Any], expires_ns: int) -> str | None:

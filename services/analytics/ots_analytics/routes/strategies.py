@@ -14,6 +14,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from pydantic import BaseModel, ConfigDict, Field
 
 from ots_analytics.calendar_dates import CalendarDate
+from ots_analytics.chain_expirations import known
 from ots_analytics.chain_queries import ChainQualityModel, RateModel, chain_heading
 from ots_analytics.chains import read_stock_quote
 from ots_analytics.contract_terms import GREEK_UNITS, STATED, years_until
@@ -524,10 +525,6 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def _known(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
-
-
 def _shape(analysis: Analysis, body: StrategyBody) -> dict[str, Any]:
     ends = analysis.ends
     profile = analysis.profile(body.points)
@@ -588,14 +585,14 @@ def _leg(number: int, held: HeldLeg) -> dict[str, Any]:
         "style": str(leg.style) if option else None,
         "quantity": leg.quantity,
         "multiplier": leg.multiplier,
-        "bid": _known(leg.bid),
-        "ask": _known(leg.ask),
-        "mid": _known(leg.mid),
-        "half_spread": _known((leg.ask - leg.bid) / 2),
-        "executable": _known(leg.executable),
-        "volatility": _known(held.volatility),
-        "theoretical": _known(held.theoretical) if option else None,
-        **{name: _known(stated[name]) for name in _SHOWN},
+        "bid": known(leg.bid),
+        "ask": known(leg.ask),
+        "mid": known(leg.mid),
+        "half_spread": known((leg.ask - leg.bid) / 2),
+        "executable": known(leg.executable),
+        "volatility": known(held.volatility),
+        "theoretical": known(held.theoretical) if option else None,
+        **{name: known(stated[name]) for name in _SHOWN},
         "reason": held.reason,
     }
 
@@ -603,9 +600,9 @@ def _leg(number: int, held: HeldLeg) -> dict[str, Any]:
 def _cost(analysis: Analysis) -> dict[str, Any]:
     entry = analysis.entry
     return {
-        "executable": _known(entry.cost),
-        "mid": _known(entry.mid),
-        "half_spreads": _known(entry.half_spreads),
+        "executable": known(entry.cost),
+        "mid": known(entry.mid),
+        "half_spreads": known(entry.half_spreads),
         "fees": entry.fees,
         "problems": list(entry.problems),
         "reason": analysis.no_cost,
@@ -617,9 +614,9 @@ def _horizon(analysis: Analysis) -> dict[str, Any]:
         "expiration": analysis.first_expiration.isoformat() if analysis.first_expiration else None,
         "years": analysis.years,
         "one_expiration": analysis.position.one_expiration,
-        "forward": _known(analysis.outlook.forward),
-        "rate": _known(analysis.rate),
-        "dividend_yield": _known(analysis.dividend_yield),
+        "forward": known(analysis.outlook.forward),
+        "rate": known(analysis.rate),
+        "dividend_yield": known(analysis.dividend_yield),
     }
 
 
@@ -630,7 +627,7 @@ def _payoff(analysis: Analysis) -> dict[str, Any] | None:
     cost = analysis.entry.cost
     return {
         "knots": [
-            {"spot": spot, "payoff": value, "profit": _known(value - cost)}
+            {"spot": spot, "payoff": value, "profit": known(value - cost)}
             for spot, value in zip(line.knots.tolist(), line.values.tolist(), strict=True)
         ],
         "slope_above": line.slope,
@@ -640,31 +637,31 @@ def _payoff(analysis: Analysis) -> dict[str, Any] | None:
 def _break_evens(found: BreakEvens) -> dict[str, Any]:
     return {
         "spots": found.spots.tolist(),
-        "flat": [{"from": start, "to": _known(end)} for start, end in found.flat.tolist()],
+        "flat": [{"from": start, "to": known(end)} for start, end in found.flat.tolist()],
     }
 
 
 def _extremes(found: Extremes) -> dict[str, Any]:
     return {
-        "greatest_gain": _known(found.maximum_gain),
+        "greatest_gain": known(found.maximum_gain),
         "gain_unlimited": math.isinf(found.maximum_gain),
-        "gain_at": _known(found.gain_at),
-        "greatest_loss": _known(found.maximum_loss),
+        "gain_at": known(found.gain_at),
+        "greatest_loss": known(found.maximum_loss),
         "loss_unlimited": math.isinf(found.maximum_loss),
-        "loss_at": _known(found.loss_at),
+        "loss_at": known(found.loss_at),
         "at_zero": found.at_zero,
     }
 
 
 def _probability(analysis: Analysis) -> dict[str, Any]:
     found = analysis.probability
-    volatility = _known(analysis.outlook.volatility)
+    volatility = known(analysis.outlook.volatility)
     if isinstance(found, str):
         return {"flat": None, "flat_volatility": volatility, "smile": None, "reason": found}
     return {
-        "flat": _known(found.lognormal),
+        "flat": known(found.lognormal),
         "flat_volatility": volatility,
-        "smile": _known(found.smile),
+        "smile": known(found.smile),
         "reason": None if math.isfinite(found.smile) else "a smile is known of stored contracts only",
     }
 
@@ -672,11 +669,11 @@ def _probability(analysis: Analysis) -> dict[str, Any]:
 def _expected(analysis: Analysis, value: float, unvalued: str) -> dict[str, Any]:
     profit = value - analysis.entry.cost
     reason = None if math.isfinite(profit) else analysis.no_cost if math.isfinite(value) else unvalued
-    return {"value": _known(value), "profit": _known(profit), "reason": reason}
+    return {"value": known(value), "profit": known(profit), "reason": reason}
 
 
 def _greeks(analysis: Analysis) -> dict[str, Any]:
     found = analysis.greeks()
-    shown = {"value": _known(found["price"]), **{name: _known(found[name]) for name in _SHOWN}}
+    shown = {"value": known(found["price"]), **{name: known(found[name]) for name in _SHOWN}}
     missing = any(value is None for value in shown.values())
     return {**shown, "reason": analysis.no_market or "a leg has none" if missing else None}

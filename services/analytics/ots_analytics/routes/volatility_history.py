@@ -111,7 +111,7 @@ def blueprint(settings: AnalyticsSettings, database: Database, answers: Answers)
             database, underlying, since_ns=since, as_of_ns=as_of, closing_only=query.moments == "close"
         )
         if not found:
-            raise _nothing(database, underlying, query.days, as_of)
+            raise no_snapshots(database, underlying, query.days, as_of)
         about = {
             "underlying": underlying,
             "as_of": rfc3339(max(row["newest_at_ns"] for row in found)),
@@ -127,7 +127,8 @@ def blueprint(settings: AnalyticsSettings, database: Database, answers: Answers)
     return api
 
 
-def _nothing(database: Database, underlying: str, days: int, as_of_ns: int) -> Problem:
+def no_snapshots(database: Database, underlying: str, days: int, as_of_ns: int) -> Problem:
+    """The 404 where none is stored of those days, with the underlyings of which some are."""
     available = underlyings_with_snapshots(database)
     there = f"there are some of {', '.join(available)}" if available else "there are none of anything yet"
     return Problem(
