@@ -24,7 +24,7 @@ from ots_analytics.stages import stage, state_stages
 from ots_common.database import Database
 from ots_common.paging import decode_cursor, encode_cursor
 from ots_common.problems import Problem, invalid
-from ots_common.schemas import ProblemModel, TableRow
+from ots_common.schemas import ProblemModel, TableModel, TableRow
 from ots_common.tables import columns_response, parse_fields
 from ots_common.times import NS_PER_S, rfc3339
 from ots_market.instruments import nothing_stored
@@ -194,7 +194,7 @@ class CandidateModel(TableRow):
     max_move_underlying_at_horizon: float | None = None
 
 
-class ScanModel(BaseModel):
+class ScanModel(TableModel):
     """The candidates, ranked, with what was taken for granted."""
 
     as_of: str = Field(description="the moment that is answered for")
