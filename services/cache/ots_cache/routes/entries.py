@@ -14,7 +14,7 @@ from ots_cache.own_entries import OwnEntries
 from ots_cache.settings import CacheSettings
 from ots_common.paging import decode_cursor, encode_cursor
 from ots_common.problems import Problem, invalid
-from ots_common.schemas import PageQuery, ProblemModel, RequestModel
+from ots_common.schemas import PageQuery, ProblemModel, RequestModel, TableModel
 from ots_common.service import caller
 from ots_common.tables import table_response
 from ots_common.times import rfc3339
@@ -61,7 +61,7 @@ class ListedEntryModel(BaseModel):
     source: str
 
 
-class EntryListModel(BaseModel):
+class EntryListModel(TableModel):
     """A page of your own entries, those first that end first."""
 
     entries: list[ListedEntryModel]

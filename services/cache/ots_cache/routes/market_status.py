@@ -41,7 +41,7 @@ def blueprint(settings: CacheSettings, cache: SharedCache, ingestion: OtherServi
     @api.get(
         "/market-status",
         summary="Open or closed, now",
-        responses={200: MarketStatusModel, 503: ProblemModel, 504: ProblemModel},
+        responses={200: MarketStatusModel, 502: ProblemModel, 503: ProblemModel, 504: ProblemModel},
     )
     def market_status() -> Response:
         return relay(

@@ -10,13 +10,13 @@ from urllib.parse import quote, urlencode
 from flask import Response, request
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from ots_cache.other_services import OtherService
 from ots_cache.relayed import relay
 from ots_cache.settings import CacheSettings
 from ots_common.database import Database
-from ots_common.schemas import ProblemModel, RequestModel
+from ots_common.schemas import ProblemModel, RequestModel, TableModel
 from ots_common.shared_cache import SharedCache
 from ots_common.times import Moment
 from ots_market.symbols import Symbol, canonical_symbol
@@ -56,7 +56,7 @@ class OptionChainQuery(RequestModel):
     cursor: str | None = Field(None, max_length=512, description="`next` of the page before.")
 
 
-class OptionChainModel(BaseModel):
+class OptionChainModel(TableModel):
     """As ``/api/v1/analytics/options/{underlying}`` answers; its description says what each field is."""
 
     underlying: str
@@ -81,8 +81,8 @@ def blueprint(settings: CacheSettings, database: Database, cache: SharedCache, a
         "/option-chains/<underlying>",
         summary="The whole option chain, priced, kept while it is true",
         responses={
-            200: OptionChainModel, 404: ProblemModel, 406: ProblemModel, 422: ProblemModel, 503: ProblemModel,
-            504: ProblemModel,
+            200: OptionChainModel, 404: ProblemModel, 406: ProblemModel, 422: ProblemModel, 502: ProblemModel,
+            503: ProblemModel, 504: ProblemModel,
         },
     )  # fmt: skip
     def option_chain(path: UnderlyingPath, query: OptionChainQuery) -> Response:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from ots_cache.settings import CacheSettings
 from ots_common.database import Database
 from ots_common.problems import Problem, invalid
-from ots_common.schemas import ProblemModel, RequestModel
+from ots_common.schemas import ProblemModel, RequestModel, TableModel
 from ots_common.shared_cache import SharedCache
 from ots_common.tables import table_response
 from ots_market.instruments import unknown_symbol
@@ -66,7 +66,7 @@ class StockPriceModel(BaseModel):
     source: str
 
 
-class StockPricesModel(BaseModel):
+class StockPricesModel(TableModel):
     """The latest prices, in the order asked for; ``as_of`` is the newest of theirs."""
 
     as_of: str
