@@ -11,6 +11,8 @@ from scipy import stats
 
 from analytics_support import Analytics
 from data_ingestion_support import Ingestion, settings_for
+from ots_analytics.chains import Moment
+from ots_analytics.volume_history import read_volumes_by_time_of_day
 from ots_common.times import rfc3339, to_nanoseconds
 from ots_market.sessions import xnys
 from ots_quant import indicators
@@ -146,6 +148,17 @@ class TestVolatility:
         problem = analytics.get(f"/options/AAPL/volatility?{query}", 422)
         assert problem["errors"][0]["pointer"] == f"#/query/{field}"
 
+    def test_an_option_is_no_underlying(self, market, analytics):
+        market.database.execute(
+            'INSERT INTO instruments (dataset, raw_symbol, underlying, expiration, strike, "right")'
+            " VALUES ('OPRA.PILLAR', 'ZZZ   190215C00100000', 'ZZZ', '2019-02-15', 100000000000, 'C')"
+        )
+        try:
+            problem = analytics.get("/options/ZZZ190215C00100000/volatility", 404)
+        finally:
+            market.database.execute("DELETE FROM instruments WHERE underlying = 'ZZZ'")
+        assert "an underlying named" in problem["detail"]
+
     def test_an_unknown_underlying_is_told_what_there_is(self, analytics):
         assert "AAPL" in analytics.get("/options/NOPE/volatility", 404)["available"]
 
@@ -190,7 +203,7 @@ class TestMarket:
             "mean_20_unknown": 3,
         }
         assert rows["TSLA"]["reasons"]["mean_20"] == "20 daily bars are needed, 3 had closed"
-        assert rows["TSLA"]["reasons"]["implied_30d"] == "no options of TSLA are stored"
+        assert rows["TSLA"]["reasons"]["implied_30d"] == "no option of it is stored that had not expired"
 
     def test_a_split_does_not_change_the_previous_close(self, analytics, real_data):
         """On the day of the split, of daily bars alone: the close before, in shares of that day."""
@@ -356,6 +369,22 @@ class TestCustom:
             problem = analytics.post("/custom", body, 404)
             assert "NOPE" in problem["detail"]
             assert "AAPL" in problem["available"]
+
+
+def test_sessions_that_were_shorter_do_not_count(market, analytics):
+    """Three in the afternoon has no like on a half day; the first of those before is only looked for as evidence."""
+    sessions = xnys()
+    index = int(np.searchsorted(sessions.dates, np.datetime64("2015-12-28")))
+    opened, closed = int(sessions.opens[index]), int(sessions.closes[index])
+    for at, left_out in (
+        (closed - 60 * MINUTE, {"nothing_stored": 4, "shorter_session": 1}),
+        (opened, {"nothing_stored": 5}),
+    ):
+        moment = Moment(at, date(2015, 12, 28), opened, closed)
+        nothing = np.zeros(0, np.int64)
+        found = read_volumes_by_time_of_day(market.database, sessions, "AAPL", moment, nothing, 5)
+        assert found.left_out == left_out
+        assert (len(found.dates), found.today_all) == (0, 0)
 
 
 def test_weekends_are_answered_for_the_close_before(analytics):

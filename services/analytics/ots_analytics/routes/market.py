@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ots_analytics import market_glance
 from ots_analytics.adjusted_bars import AdjustedBars
 from ots_analytics.chain_queries import AsOfQuery
-from ots_analytics.chains import Moment
+from ots_analytics.chains import Moment, underlyings_of
 from ots_analytics.desk import Desk
 from ots_analytics.market_glance import ImpliedNow, NearestExpiration, Price, PutsAndCalls, Quoted
 from ots_analytics.priced_chains import PricedChain
@@ -171,14 +171,16 @@ def blueprint(settings: AnalyticsSettings, database: Database, desk: Desk) -> AP
         volumes = market_glance.read_volumes(database, moment)
         interest = market_glance.read_open_interest(database, moment)
         implied = market_glance.read_implied(database, desk.sessions, moment, max_age_ns)
-        optioned = {*volumes, *interest, *implied}
+        optioned = set(underlyings_of(database, moment))
         # those with options first, should there be more than are answered for
         chosen = sorted(prices, key=lambda one: one.instrument.raw_symbol not in optioned)[:_MOST_SYMBOLS]
         chosen.sort(key=lambda one: one.instrument.raw_symbol)
         rows = []
         for quoted in chosen:
             symbol = quoted.instrument.raw_symbol
-            now_implied = implied.get(symbol) or _priced_now(desk, symbol, moment)
+            now_implied: ImpliedNow | str = "no option of it is stored that had not expired"
+            if symbol in optioned:
+                now_implied = implied.get(symbol) or _priced_now(desk, symbol, moment)
             daily = read_daily(database, quoted.instrument, desk.sessions, as_of, _SESSIONS + 1)
             row = _Row(quoted, daily, moment, desk.sessions, max_age_ns)
             rows.append(row.made(now_implied, volumes.get(symbol), interest.get(symbol)))

@@ -11,12 +11,14 @@ from flask_openapi3.models.tag import Tag
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from ots_analytics.chain_answers import chain_answer
 from ots_analytics.chain_expirations import known
-from ots_analytics.chain_queries import AsOfQuery, ChainHeadingModel, UnderlyingPath, chain_heading
+from ots_analytics.chain_queries import ChainHeadingModel, UnderlyingPath, chain_heading
 from ots_analytics.desk import Desk
 from ots_analytics.priced_chains import PricedChain
 from ots_analytics.routes import activity_examples
 from ots_analytics.settings import AnalyticsSettings
+from ots_analytics.table_queries import TableQuery
 from ots_analytics.unusual_volume import Thresholds, Unusual, UsualVolume, find_unusual, usual_volume
 from ots_analytics.volume_history import Sides, VolumesByTimeOfDay, read_sides, read_volumes_by_time_of_day
 from ots_common.database import Database
@@ -24,7 +26,6 @@ from ots_common.problems import invalid
 from ots_common.schemas import ProblemModel, TableRow
 from ots_common.tables import Times, Whole, columns_response, parse_fields
 from ots_common.times import rfc3339
-from ots_market.symbols import canonical_symbol
 from ots_market.timeframes import MINUTE_NS
 
 _TAG = Tag(name="activity", description="Unusual volume of options")
@@ -52,7 +53,7 @@ _COLUMNS = (
 _EXAMPLE = {**activity_examples.UNUSUAL, "units": _UNITS}
 
 
-class UnusualQuery(AsOfQuery):
+class UnusualQuery(TableQuery):
     """What counts as unusual."""
 
     min_volume: int = Field(50, ge=1, le=10_000_000, description="Contracts; fewer are never unusual.")
@@ -63,7 +64,6 @@ class UnusualQuery(AsOfQuery):
     sessions: int = Field(20, ge=1, le=60, description="Sessions before, at most, that make the history.")
     min_sessions: int = Field(5, ge=1, le=60, description="With fewer in its history a contract is not compared.")
     limit: int = Field(50, ge=1, le=1000, description="Contracts at most, the most unusual first.")
-    fields: str | None = Field(None, max_length=1000, description="Only these columns, by comma, in this order.")
 
 
 class VolumeWindowModel(BaseModel):
@@ -171,17 +171,10 @@ def blueprint(settings: AnalyticsSettings, database: Database, desk: Desk) -> AP
         responses={200: UnusualModel, 404: ProblemModel, 422: ProblemModel},
     )
     def unusual(path: UnderlyingPath, query: UnusualQuery) -> Response:
-        underlying = canonical_symbol(path.underlying)
         fields = parse_fields(query.fields, _COLUMNS)
         if query.min_sessions > query.sessions:
             raise invalid("#/query/min_sessions", f"more than the {query.sessions} sessions of the history")
-        moment = desk.moment(query.as_of)
-
-        def made() -> Response:
-            chain = desk.chain(underlying, moment)
-            return _answer(database, desk, settings, chain, query, fields)
-
-        return desk.answer(moment, made, tags=(underlying,), explicit=query.as_of is not None)
+        return chain_answer(desk, path, query, lambda chain: _answer(database, desk, settings, chain, query, fields))
 
     return api
 

@@ -27,7 +27,7 @@ from ots_common.database import Database
 from ots_common.problems import Problem, invalid
 from ots_common.schemas import ProblemModel
 from ots_common.times import NS_PER_S, rfc3339
-from ots_market.instruments import find_instrument
+from ots_market.instruments import find_instrument, unknown_symbol
 from ots_market.prices import dollars
 from ots_market.symbols import canonical_symbol
 from ots_market.timeframes import Timeframe
@@ -199,6 +199,8 @@ def blueprint(settings: AnalyticsSettings, database: Database, desk: Desk) -> AP
         underlying: str, query: VolatilityQuery, windows: list[int], moment: Moment, as_of: int
     ) -> dict[str, Any]:
         instrument = find_instrument(database, underlying, source=settings.market_source)
+        if instrument.is_option:
+            raise unknown_symbol(database, "an underlying named " + underlying, None, source=settings.market_source)
         longest = max(*windows, query.premium_window)
         daily = read_daily(database, instrument, desk.sessions, as_of, longest + 1)
         realised = over_sessions(daily, desk.sessions, [*windows, query.premium_window])
