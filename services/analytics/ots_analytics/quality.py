@@ -48,4 +48,6 @@ def _missing(bars: Bars, timeframe: Timeframe, sessions: Sessions) -> int:
         starts = [np.arange(opened, closed, length) for opened, closed in pairs]
         every = np.concatenate(starts) if starts else np.zeros(0, np.int64)
         expected = every[(every >= bars.starts[0]) & (every <= bars.starts[-1])]
-    return int((~np.isin(expected, bars.starts)).sum())
+    # both are in order: a year of minutes is looked up ten times as quickly as np.isin hashes it
+    nearest = bars.starts[np.minimum(np.searchsorted(bars.starts, expected), len(bars) - 1)]
+    return int((nearest != expected).sum())

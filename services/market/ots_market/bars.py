@@ -123,26 +123,43 @@ class _Reader:
     def stored(self, timeframe: Timeframe, limit: int, window: tuple[int, int] | None = None) -> Bars:
         """Stored bars of at most ``limit`` moments of the window, from its new or its old end."""
         start_ns, end_ns = window or (self.start_ns, self.end_ns)
-        table = _TABLES[timeframe]
+        table, direction = _TABLES[timeframe], "DESC" if self.newest else "ASC"
+        columns = ", ".join(name for name, _ in _COLUMNS)
         arguments = {
             "id": self.instrument_id,
             "start": _at_or_after(start_ns),
             "end": _at_or_after(end_ns),
             "limit": limit,
         }
-        direction = "DESC" if self.newest else "ASC"
         span = "instrument_id = %(id)s AND ts >= %(start)s AND ts < %(end)s"
-        query = f"""
-            WITH moments AS MATERIALIZED (
-                SELECT DISTINCT ts FROM {table} WHERE {span} ORDER BY ts {direction} LIMIT %(limit)s
-            )
-            SELECT {", ".join(name for name, _ in _COLUMNS)} FROM {table}
-            WHERE instrument_id = %(id)s AND ts >= (SELECT min(ts) FROM moments) AND ts <= (SELECT max(ts) FROM moments)
-            ORDER BY ts, publisher_id
-        """
+        # a moment has one row, unless several venues have a bar of it: then so many rows are fewer moments
+        rows = self._rows(
+            f"SELECT {columns} FROM {table} WHERE {span}"
+            f" ORDER BY ts {direction}, publisher_id {direction} LIMIT %(limit)s + 1",
+            arguments,
+        )[:: -1 if self.newest else 1]
+        if len(rows) > limit:
+            if (np.diff(rows["ts"]) > 0).all():
+                rows = rows[1:] if self.newest else rows[:-1]
+            else:
+                rows = self._rows(
+                    f"""
+                    WITH moments AS MATERIALIZED (
+                        SELECT DISTINCT ts FROM {table} WHERE {span} ORDER BY ts {direction} LIMIT %(limit)s
+                    )
+                    SELECT {columns} FROM {table}
+                    WHERE instrument_id = %(id)s
+                      AND ts >= (SELECT min(ts) FROM moments) AND ts <= (SELECT max(ts) FROM moments)
+                    ORDER BY ts, publisher_id
+                    """,
+                    arguments,
+                )
+        return _join_publishers(rows, timeframe)
+
+    def _rows(self, query: str, arguments: dict[str, Any]) -> NDArray[Any]:
         with self.connection.cursor() as cursor:
             text = cursor.mogrify(query, arguments).decode()
-        return _join_publishers(copy_out(self.connection, text, _COLUMNS), timeframe)
+        return copy_out(self.connection, text, _COLUMNS)
 
     def minutes_span(self) -> tuple[int, int] | None:
         """The first and the last stored minute; None when there is none."""
