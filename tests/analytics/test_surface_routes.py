@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -279,6 +280,15 @@ def test_no_chain_is_too_awkward(service, name, reading):
 
 # null for the first expiration, which has none before it
 OPTIONAL = {"reason", "from_expiration"}
+
+
+def test_a_forward_beyond_all_numbers_is_null(service, known):
+    # the growth of two seconds goes on for ten years
+    hurried = replace(known.surface, years=known.surface.years * 1e-6)
+    service.chain = replace(known, surface=hurried)
+    last = service.get("surface", "grid=true&days=1,3650&moneyness_steps=2")["grid"][-1]
+    assert (last["forward"], last["strike"]) == (None, None)
+    assert last["reason"].startswith("after the last expiration")
 
 
 def test_why_there_is_nothing_is_said(service):

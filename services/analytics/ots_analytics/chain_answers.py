@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from flask import Response
 
 from ots_analytics.chain_expirations import Columns
@@ -33,5 +34,14 @@ def chain_answer(
 
 
 def table_answer(name: str, columns: Columns, about: dict[str, Any], query: TableQuery) -> Response:
-    """The table with ``about`` around it, of the columns in ``query.fields``. Raises a 422 problem for unknown ones."""
-    return columns_response(name, columns, about, fields=parse_fields(query.fields, list(columns)))
+    """The table with ``about`` around it, of the columns in ``query.fields``. Raises a 422 problem for unknown ones.
+
+    A number too large to be one, such as a forward whose growth of an hour goes on for years, is null.
+    """
+    finite = {key: _finite(values) for key, values in columns.items()}
+    return columns_response(name, finite, about, fields=parse_fields(query.fields, list(columns)))
+
+
+def _finite(values: Any) -> Any:
+    is_number = isinstance(values, np.ndarray) and values.dtype.kind == "f"
+    return np.where(np.isfinite(values), values, np.nan) if is_number else values
