@@ -12,7 +12,7 @@ from databento_dbn import Schema, TradeMsg
 
 from dbn import dbn_file, quote, trade
 from ots_common.database import connect
-from ots_ingestion import batch_store, runs, spool
+from ots_ingestion import batch_store, runs, spool, store
 from ots_ingestion.dbn_file import verify
 from ots_ingestion.importer import Importer
 from ots_ingestion.layouts import to_rows
@@ -104,9 +104,13 @@ def bars_of(said: list[tuple]) -> dict[tuple[int, int], tuple[int, ...]]:
     return bars
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("seed", "few_values"), [(0, 20_000), (1, 20_000), (2, 0)])
 @pytest.mark.parametrize("there_before", ["nothing", "a stretch", "every seventh"])
-def test_late_and_equal_trades_over_pieces_and_what_was_there_before(imports, seed, there_before):
+def test_late_and_equal_trades_over_pieces_and_what_was_there_before(
+    imports, monkeypatch, seed, few_values, there_before
+):
+    # 0: all that would go with its statement goes through temporary tables, as much does
+    monkeypatch.setattr(store, "_FEW_VALUES", few_values)
     raw, said = records_of(np.random.default_rng(seed), 400)
     names = {vendor: f"{there_before[:3]}{seed}V{vendor}".upper().replace(" ", "") for vendor in said}
     symbols = {name: vendor for vendor, name in names.items()}

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ots_common.copy_binary import Column, copy_in, copy_out, encode
+from ots_common.copy_binary import Column, array_literal, copy_in, copy_out, encode
 
 KINDS = {
     "int2": (np.int16, st.integers(-(2**15), 2**15 - 1)),
@@ -79,3 +79,19 @@ def test_an_unknown_kind_is_refused():
 def test_what_does_not_fit_is_refused(column):
     with pytest.raises(ValueError, match="column x"):
         encode([Column("first", "int8", np.array([1, 2])), column])
+
+
+def test_arrays_as_text_come_back_as_they_were(market):
+    numbers = np.array([-(2**63), 0, 2**63 - 1])
+    codes = np.array([b"t", b",", b" ", b'"', b"\\", b"}"])
+    missing = np.array([False, True, False])
+    [row] = market.database.rows(
+        'SELECT %s::bigint[], %s::bigint[], %s::char(1)[]::text[], %s::"char"[]::text[]',
+        (
+            array_literal(numbers),
+            array_literal(numbers, missing),
+            array_literal(codes),
+            array_literal(np.zeros(0, "S1")),
+        ),
+    )
+    assert row == ([-(2**63), 0, 2**63 - 1], [-(2**63), None, 2**63 - 1], ["t", ",", "", '"', "\\", "}"], [])

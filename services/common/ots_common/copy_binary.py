@@ -8,6 +8,7 @@ value, all big-endian; at the end the int16 -1.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -113,8 +114,11 @@ def array_literal(values: NDArray[Any], null: NDArray[np.bool_] | None = None) -
     ``null``: where the value is NULL. One literal, where a list becomes an expression of as many elements, each of
     which the client writes and the server reads by itself.
     """
-    coded = values.dtype.kind == "S"
-    texts = [f'"{one.decode()}"' if coded else str(one) for one in values.tolist()]
+    if values.dtype.kind == "S":
+        # whatever came off the wire: quotes and backslashes mean something in that text
+        texts = ['"' + re.sub(r'(["\\\\])', r"\\\1", one.decode()) + '"' for one in values.tolist()]
+    else:
+        texts = [str(one) for one in values.tolist()]
     if null is not None:
         texts = ["NULL" if missing else text for text, missing in zip(texts, null.tolist(), strict=True)]
     return "{" + ",".join(texts) + "}"
