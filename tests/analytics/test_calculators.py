@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 import quantlib_american
 from ots_analytics.app import create_app
+from ots_analytics.routes import calculator_examples
 from ots_analytics.routes.calculators import MOST_CONTRACTS, MOST_ON_TREE
 from ots_analytics.settings import AnalyticsSettings
 from ots_common.times import to_nanoseconds
@@ -36,16 +37,45 @@ def client():
     return create_app(settings).test_client()
 
 
+def headers() -> dict[str, str]:
+    caller = Caller("gateway", "u", "u", "viewer", "request-01")
+    return {HEADER: sign_internal_token(caller, "analytics", {"analytics": KEY})}
+
+
 @pytest.fixture
 def post(client):
     def posted(path, body, accept="application/json"):
-        token = sign_internal_token(
-            Caller("gateway", "u", "u", "viewer", "request-01"), "analytics", {"analytics": KEY}
-        )
         sent = {"data": body, "content_type": "application/json"} if isinstance(body, str) else {"json": body}
-        return client.post(f"/api/v1/analytics/options/{path}", headers={HEADER: token, "Accept": accept}, **sent)
+        return client.post(f"/api/v1/analytics/options/{path}", headers=headers() | {"Accept": accept}, **sent)
 
     return posted
+
+
+def rounded(value):
+    """As the examples have it: floats of six digits."""
+    if isinstance(value, dict):
+        return {name: rounded(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [rounded(each) for each in value]
+    return pytest.approx(value, rel=1e-5, abs=1e-9) if isinstance(value, float) else value
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("price", "PRICE"), ("price", "PRICE_COLUMNS"), ("implied-volatility", "IMPLIED"),
+     ("strategies/analyze", "STRATEGY")],
+)  # fmt: skip
+def test_the_examples_are_true(post, path, name):
+    answer = post(path, getattr(calculator_examples, name))
+    assert answer.status_code == 200
+    told = getattr(calculator_examples, f"{name}_ANSWER")
+    assert told == rounded({key: value for key, value in answer.json.items() if key not in ("units", "assumptions")})
+
+
+def test_the_document_holds_the_examples(client):
+    schemas = client.get("/openapi/openapi.json", headers=headers()).json["components"]["schemas"]
+    assert schemas["PriceAnswer"]["example"]["units"]["theta"]
+    assert schemas["StrategyModel"]["example"]["assumptions"]
 
 
 def pointers(answer) -> list[str]:

@@ -25,6 +25,7 @@ from ots_analytics.contract_terms import (
     years_until,
 )
 from ots_analytics.desk import Desk
+from ots_analytics.routes.calculator_examples import IMPLIED, IMPLIED_ANSWER, PRICE, PRICE_ANSWER, PRICE_COLUMNS
 from ots_analytics.routes.strategies import add_strategies
 from ots_analytics.settings import AnalyticsSettings
 from ots_common.database import Database
@@ -45,7 +46,13 @@ _TAG = Tag(
 )
 _FIRST_ORDER = ("price", "delta", "gamma", "theta", "vega", "rho")
 _SECOND_ORDER = ("vanna", "charm", "vomma")
+_YEARS = {"years": "of 365 days"}
+_VOLATILITY_UNITS = {"implied_volatility": "a decimal a year", **_YEARS}
 _RIGHTS = {"C": 1.0, "P": -1.0, None: np.nan}
+
+
+def _price_units(names: Sequence[str]) -> dict[str, str]:
+    return {"price": "dollars a share", **{name: GREEK_UNITS[name] for name in names[1:]}, **_YEARS}
 
 
 def _as_list(value: object) -> object:
@@ -148,24 +155,7 @@ class _Calculation(RequestModel):
 class PriceBody(_Calculation):
     """Contracts to be priced: `contracts` or `columns`."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "contracts": [
-                        {"right": "P", "spot": 100, "strike": 105, "years": 0.25, "rate": 0.04, "volatility": 0.3}
-                    ]
-                },
-                {
-                    "style": "european",
-                    "columns": {
-                        "right": "C", "spot": 100, "strike": [95, 100, 105], "years": 0.25, "rate": 0.04,
-                        "volatility": 0.3,
-                    },
-                },
-            ]
-        }
-    )  # fmt: skip
+    model_config = ConfigDict(json_schema_extra={"examples": [PRICE, PRICE_COLUMNS]})
 
     contracts: Annotated[list[ContractToPrice], _LENGTH] | None = None
     columns: ColumnsToPrice | None = None
@@ -175,18 +165,7 @@ class PriceBody(_Calculation):
 class ImpliedVolatilityBody(_Calculation):
     """Contracts whose prices are known: `contracts` or `columns`."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "columns": {
-                        "right": "P", "spot": 100, "strike": [95, 100], "years": 0.25, "rate": 0.04,
-                        "price": [3.1, 5.4],
-                    }
-                }
-            ]
-        }
-    )  # fmt: skip
+    model_config = ConfigDict(json_schema_extra={"examples": [IMPLIED]})
 
     contracts: Annotated[list[ContractWithPrice], _LENGTH] | None = None
     columns: ColumnsWithPrices | None = None
@@ -238,6 +217,8 @@ class _Answer(TableModel):
 class PriceAnswer(_Answer):
     """In the order and the form of the request: `contracts` or `columns`."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{**PRICE_ANSWER, "units": _price_units(_FIRST_ORDER)}]})
+
     contracts: list[PricedContract] | None = None
     columns: dict[str, list[float | str | None]] | None = None
     next: str | None = Field(None, description="null: all contracts are answered at once")
@@ -245,6 +226,8 @@ class PriceAnswer(_Answer):
 
 class ImpliedVolatilityAnswer(_Answer):
     """In the order and the form of the request: `contracts` or `columns`."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{**IMPLIED_ANSWER, "units": _VOLATILITY_UNITS}]})
 
     contracts: list[ImpliedContract] | None = None
     columns: dict[str, list[float | str | None]] | None = None
@@ -265,8 +248,7 @@ def blueprint(settings: AnalyticsSettings, database: Database, desk: Desk) -> AP
         asked = _Asked(body, "volatility", sessions)
         found = price_contracts(asked.terms, asked.last, body.style, asked.dividends, asked.reason)
         names = _FIRST_ORDER + (_SECOND_ORDER if body.second_order else ())
-        units = {"price": "dollars a share", **{name: GREEK_UNITS[name] for name in names[1:]}}
-        return asked.answer(found, names, units)
+        return asked.answer(found, names, _price_units(names))
 
     @api.post(
         "/options/implied-volatility",
@@ -276,7 +258,7 @@ def blueprint(settings: AnalyticsSettings, database: Database, desk: Desk) -> AP
     def implied_volatility(body: ImpliedVolatilityBody) -> Response:
         asked = _Asked(body, "price", sessions)
         found = imply_volatilities(asked.terms, asked.last, body.style, asked.dividends, asked.reason)
-        return asked.answer(found, ("implied_volatility",), {"implied_volatility": "a decimal a year"})
+        return asked.answer(found, ("implied_volatility",), _VOLATILITY_UNITS)
 
     add_strategies(api, settings, database, desk)
     return api
@@ -353,7 +335,7 @@ class _Asked:
                 "reasons": counts,
             },
             "reasons": {reason: _meaning(reason) for reason in counts},
-            "units": {**units, "years": "of 365 days"},
+            "units": units,
         }
         reasons: list[str | None] = [reason or None for reason in found.reason.tolist()]
         results: dict[str, Any] = {**columns, "years": self.terms.years, "reason": reasons}

@@ -20,6 +20,7 @@ from ots_analytics.chains import read_stock_quote
 from ots_analytics.contract_terms import GREEK_UNITS, STATED, years_until
 from ots_analytics.desk import Desk
 from ots_analytics.priced_chains import PricedChain
+from ots_analytics.routes.calculator_examples import STRATEGY, STRATEGY_ANSWER
 from ots_analytics.settings import AnalyticsSettings
 from ots_analytics.strategy_analysis import Analysis, HeldLeg, Outlook, executable
 from ots_common.database import Database
@@ -91,21 +92,7 @@ class LegModel(RequestModel):
 class StrategyBody(RequestModel):
     """Legs of stored contracts; or legs by their terms, with `spot` and `rate`."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "spot": 100,
-                    "rate": 0.04,
-                    "fee_per_contract": 0.65,
-                    "legs": [
-                        {"right": "C", "strike": 100, "years": 0.25, "bid": 6.3, "ask": 6.5, "quantity": 1},
-                        {"right": "C", "strike": 110, "years": 0.25, "bid": 2.5, "ask": 2.6, "quantity": -1},
-                    ],
-                }
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [STRATEGY]})
 
     legs: list[LegModel] = Field(min_length=1, max_length=MOST_LEGS)
     as_of: Moment | None = Field(
@@ -270,6 +257,10 @@ class ProfilePointModel(BaseModel):
 
 class StrategyModel(BaseModel):
     """A position; whatever cannot be told is null and `reason` or `reasons` say why."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{**STRATEGY_ANSWER, "assumptions": [*_ASSUMPTIONS], "units": {**_UNITS}}]}
+    )
 
     underlying: str | None
     as_of: str
