@@ -217,7 +217,9 @@ class _Answer(TableModel):
 class PriceAnswer(_Answer):
     """In the order and the form of the request: `contracts` or `columns`."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{**PRICE_ANSWER, "units": _price_units(_FIRST_ORDER)}]})
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{**PRICE_ANSWER, "units": {**_price_units(_FIRST_ORDER)}}]}
+    )
 
     contracts: list[PricedContract] | None = None
     columns: dict[str, list[float | str | None]] | None = None
@@ -227,7 +229,7 @@ class PriceAnswer(_Answer):
 class ImpliedVolatilityAnswer(_Answer):
     """In the order and the form of the request: `contracts` or `columns`."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{**IMPLIED_ANSWER, "units": _VOLATILITY_UNITS}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{**IMPLIED_ANSWER, "units": {**_VOLATILITY_UNITS}}]})
 
     contracts: list[ImpliedContract] | None = None
     columns: dict[str, list[float | str | None]] | None = None
