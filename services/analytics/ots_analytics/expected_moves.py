@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ots_analytics.chain_expirations import Columns, Expirations, expirations_of, spot_of
-from ots_analytics.surface_readings import delta_volatilities
+from ots_analytics.volatility import delta_volatilities
 from ots_quant.density import Assumption, RiskNeutral, flat_move, risk_neutral, smile_move, straddle_move
 from ots_quant.parity import two_sided
 from ots_quant.surface.model import Surface

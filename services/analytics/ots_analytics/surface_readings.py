@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ots_analytics.chain_expirations import Columns, Expirations, expirations_of, known, why_unpriced
+from ots_analytics.volatility import delta_volatilities
 from ots_quant.surface.certificate import Certificate, Violations
 from ots_quant.surface.model import Surface
 from ots_quant.surface.quotes import LeftOut
@@ -145,18 +146,6 @@ def grid_columns(chain: PricedChain, moneyness: Values, days: Values) -> Columns
         "inside": inside,
         "reason": reason,
     }
-
-
-def delta_volatilities(surface: Surface, deltas: Sequence[float]) -> tuple[Values, Values]:
-    """Strikes and volatilities at the forward and at each forward delta: shape (slices, 1 + deltas).
-
-    Volatilities are NaN beyond the quoted strikes, strikes are not.
-    """
-    years = surface.years[:, None]
-    forward = surface.forward_at(surface.years)[:, None]
-    strikes = np.concatenate([forward, surface.strike_of_delta(years, np.array(deltas, np.float64)[None])], axis=1)
-    inside = surface.inside(years, strikes) & np.isfinite(strikes)
-    return strikes, np.where(inside, surface.volatility(years, strikes), np.nan)
 
 
 def skew_columns(chain: PricedChain) -> Columns:

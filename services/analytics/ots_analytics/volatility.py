@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -109,7 +110,7 @@ def take_snapshot(chain: Chain, rate: Rate, max_age_ns: int, version: bytes) -> 
         )
     surface = priced.surface or _no_surface(priced)
     refused = _refusals(priced, surface)
-    volatilities = _volatilities(surface)
+    _, volatilities = delta_volatilities(surface, (0.25, -0.25))
     expirations = tuple(
         _expiration(priced, priced.forwards, surface, volatilities, refused, day)
         for day in np.unique(priced.expiration)
@@ -239,13 +240,16 @@ def _expiration(
     )
 
 
-def _volatilities(surface: Surface) -> NDArray[np.float64]:
-    """At the forward, of the 25-delta call and put: shape (slices, 3); NaN beyond the quoted strikes."""
+def delta_volatilities(surface: Surface, deltas: Sequence[float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Strikes and volatilities at the forward and at each forward delta: shape (slices, 1 + deltas).
+
+    Volatilities are NaN beyond the quoted strikes, strikes are not.
+    """
     years = surface.years[:, None]
     forward = surface.forward_at(surface.years)[:, None]
-    strikes = np.concatenate([forward, surface.strike_of_delta(years, np.array([0.25, -0.25]))], axis=1)
+    strikes = np.concatenate([forward, surface.strike_of_delta(years, np.array(deltas, np.float64)[None])], axis=1)
     inside = surface.inside(years, strikes) & np.isfinite(strikes)
-    return np.where(inside, surface.volatility(years, strikes), np.nan)
+    return strikes, np.where(inside, surface.volatility(years, strikes), np.nan)
 
 
 def constant_maturity(surface: Surface, rate: Rate) -> tuple[float | None, str | None]:
