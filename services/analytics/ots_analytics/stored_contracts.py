@@ -94,7 +94,7 @@ _COLUMNS = (
 )  # fmt: skip
 # without a partition's statistics the planner takes a bitmap and a sort of the whole session for each contract, and
 # compiles a plan that runs for milliseconds
-_PLANNER = "SET LOCAL enable_bitmapscan = off; SET LOCAL jit = off"
+PLANNER = "SET LOCAL enable_bitmapscan = off; SET LOCAL jit = off"
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def read_contracts(database: Database, sessions: Sessions, underlying: str, mome
     }
     with database.connection() as connection:
         with connection.cursor() as cursor:
-            cursor.execute(_PLANNER)
+            cursor.execute(PLANNER)
             text = cursor.mogrify(_CONTRACTS, asked).decode()
         rows = copy_out(connection, text, _COLUMNS)
     dates = rows["expiration"].astype("datetime64[D]")
