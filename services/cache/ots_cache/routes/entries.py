@@ -67,6 +67,19 @@ class EntryListModel(TableModel):
     entries: list[ListedEntryModel]
     next: str | None
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "entries": [
+                        {"key": "watchlist", "bytes": 136, "expires_at": "2026-12-01T15:25:44.255Z", "source": "user"}
+                    ],
+                    "next": None,
+                }
+            ]
+        }
+    )
+
 
 def blueprint(settings: CacheSettings, entries: OwnEntries) -> APIBlueprint:
     """The routes of users' entries."""

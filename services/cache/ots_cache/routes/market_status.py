@@ -7,7 +7,7 @@ from typing import Any, Literal
 from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from ots_cache.other_services import OtherService
 from ots_cache.relayed import relay
@@ -32,6 +32,41 @@ class MarketStatusModel(BaseModel):
     current: dict[str, Any] | None
     previous: dict[str, Any] | None
     next: dict[str, Any] | None
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "source": "databento",
+                    "calendar": "XNYS",
+                    "at": "2024-03-04T15:00:00Z",
+                    "date": "2024-03-04",
+                    "open": True,
+                    "phase": "regular",
+                    "why_closed": None,
+                    "half_day": False,
+                    "current": {
+                        "date": "2024-03-04",
+                        "opens_at": "2024-03-04T14:30:00Z",
+                        "closes_at": "2024-03-04T21:00:00Z",
+                        "half_day": False,
+                    },
+                    "previous": {
+                        "date": "2024-03-01",
+                        "opens_at": "2024-03-01T14:30:00Z",
+                        "closes_at": "2024-03-01T21:00:00Z",
+                        "half_day": False,
+                    },
+                    "next": {
+                        "date": "2024-03-05",
+                        "opens_at": "2024-03-05T14:30:00Z",
+                        "closes_at": "2024-03-05T21:00:00Z",
+                        "half_day": False,
+                    },
+                }
+            ]
+        }
+    )
 
 
 def blueprint(settings: CacheSettings, cache: SharedCache, ingestion: OtherService) -> APIBlueprint:

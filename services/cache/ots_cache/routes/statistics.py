@@ -9,7 +9,7 @@ import redis
 from flask import Response, json
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ots_cache.own_entries import OwnEntries
 from ots_cache.settings import CacheSettings
@@ -56,6 +56,39 @@ class StatsModel(BaseModel):
     kinds: list[KindModel]
     redis: RedisModel
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "at": "2026-12-01T15:17:08.278Z",
+                    "source": "simulated",
+                    "since": "2026-12-01T15:15:43.309Z",
+                    "entries": 1,
+                    "bytes": 28304,
+                    "max_bytes": 100663296,
+                    "evicted": 0,
+                    "own_entries": 1,
+                    "kinds": [
+                        {
+                            "kind": "cache-option-chain",
+                            "entries": 1,
+                            "bytes": 28304,
+                            "hits": 78,
+                            "misses": 2,
+                            "hit_ratio": 0.975,
+                        }
+                    ],
+                    "redis": {
+                        "used_memory_bytes": 1124408,
+                        "max_memory_bytes": 268435456,
+                        "evicted_keys": 0,
+                        "policy": "volatile-lru",
+                    },
+                }
+            ]
+        }
+    )
+
 
 class InvalidateBody(RequestModel):
     """What to forget: entries with any of ``tags``, and those whose name begins with ``prefix``."""
@@ -88,6 +121,8 @@ class InvalidatedModel(BaseModel):
     removed: int
     more: bool
     source: str
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"removed": 3, "more": False, "source": "simulated"}]})
 
 
 def blueprint(settings: CacheSettings, client: redis.Redis, cache: SharedCache, entries: OwnEntries) -> APIBlueprint:

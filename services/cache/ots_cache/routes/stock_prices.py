@@ -8,7 +8,7 @@ import redis
 from flask import Response, json
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from ots_cache.settings import CacheSettings
 from ots_common.database import Database
@@ -66,6 +66,24 @@ class StockPriceModel(BaseModel):
     source: str
 
 
+_EXAMPLE: dict[str, Any] = {
+    "symbol": "AAPL",
+    "price": 260.7,
+    "price_time": "2026-12-01T15:15:40.797634147Z",
+    "price_kind": "trade",
+    "reason": None,
+    "size": 200,
+    "bid": 260.69,
+    "ask": 260.7,
+    "bid_size": 200,
+    "ask_size": 100,
+    "quote_time": "2026-12-01T15:15:40Z",
+    "as_of": "2026-12-01T15:15:40.797634147Z",
+    "dataset": "EQUS.MINI",
+    "source": "simulated",
+}
+
+
 class StockPricesModel(TableModel):
     """The latest prices, in the order asked for; ``as_of`` is the newest of theirs."""
 
@@ -74,6 +92,20 @@ class StockPricesModel(TableModel):
     missing: list[str] = Field(description="symbols of which nothing is stored")
     prices: list[StockPriceModel]
     next: None = Field(description="always null: there are no pages")
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "as_of": _EXAMPLE["as_of"],
+                    "source": "simulated",
+                    "missing": ["NOSUCH"],
+                    "prices": [_EXAMPLE],
+                    "next": None,
+                }
+            ]
+        }
+    )
 
 
 def blueprint(settings: CacheSettings, database: Database, client: redis.Redis, cache: SharedCache) -> APIBlueprint:
