@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from psycopg2.extras import RealDictCursor
 
 from ots_analytics.chains import STOCK_QUOTES, Moment, expiry_ns
-from ots_analytics.stored_contracts import OPEN_INTEREST_DAYS
+from ots_analytics.stored_contracts import OPEN_INTEREST_DAYS, PLANNER
 from ots_common.database import Database
 from ots_common.times import to_datetime
 from ots_market.instruments import PREFERRED_DATASETS, Instrument
@@ -73,7 +74,7 @@ _VOLUMES = """
 """
 # of several publishers' figures the newest counts; one that was withdrawn is none
 _OPEN_INTEREST = """
-    SELECT i.underlying, i."right", sum(o.quantity)::bigint, max(o.at)
+    SELECT i.underlying, i."right", sum(o.quantity)::bigint AS quantity, max(o.at) AS at
     FROM instruments i CROSS JOIN LATERAL (
         SELECT CASE WHEN update_action = 2 THEN NULL ELSE quantity END AS quantity,
                (extract(epoch FROM ts) * 1000000)::bigint * 1000 + ts_ns AS at
@@ -160,7 +161,8 @@ def read_prices(database: Database, sessions: Sessions, moment: Moment) -> list[
     """Every stock of which something is stored, in order of symbol; of several datasets the first that has a price."""
     index = session_index(sessions, moment)
     before = max(0, index - 1)
-    rows = database.dicts(
+    rows = _probe(
+        database,
         _PRICES,
         {
             **_moments(moment),
@@ -198,8 +200,8 @@ def read_open_interest(database: Database, moment: Moment) -> dict[str, PutsAndC
     """Open contracts as they were published last, by underlying."""
     asked = {**_moments(moment), "counted_since": to_datetime(moment.at_ns - OPEN_INTEREST_DAYS * DAY_NS)}
     found: dict[str, dict[str, tuple[int, int]]] = {}
-    for underlying, right, quantity, at_ns in database.rows(_OPEN_INTEREST, asked):
-        found.setdefault(underlying, {})[right] = (quantity, at_ns)
+    for row in _probe(database, _OPEN_INTEREST, asked):
+        found.setdefault(row["underlying"], {})[row["right"]] = (row["quantity"], row["at"])
     return {
         name: PutsAndCalls(
             sides["P"][0] if "P" in sides else None,
@@ -238,6 +240,14 @@ def share_of_today(sessions: Sessions, expiration: date, moment: Moment) -> floa
     later: NDArray[np.bool_] = (sessions.opens >= moment.closes_ns) & (sessions.closes <= until)
     rest = int((sessions.closes[later] - sessions.opens[later]).sum())
     return today / (today + rest) if today > 0 else 0.0
+
+
+def _probe(database: Database, sql: str, asked: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a query of single looks into primary keys: without being told so the planner reads whole sessions."""
+    with database.connection() as connection, connection.cursor(cursor_factory=RealDictCursor) as cursor:
+        cursor.execute(PLANNER)
+        cursor.execute(sql, asked)
+        return [dict(row) for row in cursor.fetchall()]
 
 
 def _moments(moment: Moment) -> dict[str, Any]:
