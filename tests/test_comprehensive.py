@@ -256,7 +256,13 @@ class TestSimulatedMarket:
 
         eventually(closes, self.HISTORY_WITHIN_S)
 
-    @pytest.mark.parametrize(("document", "least"), [("DATA_QUALITY.md", 10), ("VOLATILITY_HISTORY.md", 1)])
+    @pytest.mark.parametrize(
+        ("document", "least"),
+        [
+            ("DATA_QUALITY.md", 10), ("VOLATILITY_HISTORY.md", 1), ("OPTIONS.md", 20), ("SCAN.md", 3), ("HTTP.md", 5),
+            ("CACHE.md", 8),
+        ],
+    )  # fmt: skip
     def test_the_commands_of_the_documents(self, simulated, document, least):
         commands = commands_in((ROOT / "docs" / document).read_text())
         assert commands.count("curl") >= least
