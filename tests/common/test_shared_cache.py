@@ -167,11 +167,25 @@ def test_the_whole_is_bounded_and_what_ends_soonest_goes(client):
     kept = {name.rpartition(":")[2] for name in names(client)}
     assert kept == {"0", "1", "2", "3"}  # a name and a head of some bytes each
     assert cache.stats()["evicted"] == 6
+    assert REGISTRY.get_sample_value("ots_shared_cache_evicted_total") >= 6
     check_books(client)
     few = SharedCache(client, SOURCE, Limits(entries=2))
     ask(few, Maker(b"x"), "new", ttl_s=200)
     assert {name.rpartition(":")[2] for name in names(client)} == {"0", "new"}
     check_books(client)
+
+
+@pytest.mark.parametrize("lost", [("index",), ("about",), ("totals",), ("index", "about"), ("about", "totals")])
+def test_books_that_somebody_tore_up_do_not_stop_it(client, lost):
+    cache = SharedCache(client, SOURCE, Limits(bytes=5000))
+    for n in range(4):
+        ask(cache, Maker(b"x" * 1000), str(n), ttl_s=100, tags=["a"])
+    client.delete(*(f"{cache_key(SOURCE, 'derived-index')}:{name}" for name in lost))
+    for n in range(20):
+        ask(cache, Maker(b"x" * 1000), f"new-{n}", ttl_s=100 + n)
+    assert ask(cache, Maker(b"other"), "new-19").hit
+    cache.invalidate(tags=["a"])
+    cache.stats()
 
 
 def test_entries_are_forgotten_by_tag_and_by_prefix_so_many_at_a_time(cache, client):

@@ -37,6 +37,7 @@ LOOKUPS = Counter(
     " miss, unavailable (no Redis)",
     ["kind", "result"],
 )
+EVICTED = Counter("ots_shared_cache_evicted_total", "Answers that made room for others")
 NOT_KEPT = Counter("ots_shared_cache_not_kept_total", "Answers made and not kept, by why", ["kind", "reason"])
 NAMESPACE = "derived"
 
@@ -48,19 +49,19 @@ local prefix, base = KEYS[1], KEYS[2]
 local index, about, totals = base .. ':index', base .. ':about', base .. ':totals'
 local function forget(name)
     local said = redis.call('HGET', about, name)
+    redis.call('ZREM', index, name)
+    redis.call('DEL', prefix .. name)
     if not said then return 0 end
     local words = {}
     for word in string.gmatch(said, '%S+') do words[#words + 1] = word end
     local kind = string.match(name, '^[^:]+')
     redis.call('HDEL', about, name)
-    redis.call('ZREM', index, name)
     for i = 2, #words do redis.call('SREM', base .. ':tag:' .. words[i], name) end
     redis.call('HINCRBY', totals, 'bytes', -tonumber(words[1]))
     redis.call('HINCRBY', totals, 'bytes:' .. kind, -tonumber(words[1]))
     if redis.call('HINCRBY', totals, 'entries:' .. kind, -1) <= 0 then
         redis.call('HDEL', totals, 'entries:' .. kind, 'bytes:' .. kind)
     end
-    redis.call('DEL', prefix .. name)
     return 1
 end
 local function now_ms()
@@ -90,12 +91,20 @@ redis.call('ZADD', index, now_ms() + ARGV[3], name)
 redis.call('HINCRBY', totals, 'entries:' .. kind, 1)
 redis.call('HINCRBY', totals, 'bytes:' .. kind, #ARGV[2])
 local bytes = redis.call('HINCRBY', totals, 'bytes', #ARGV[2])
+local evicted = 0
 while bytes > tonumber(ARGV[4]) or redis.call('ZCARD', index) > tonumber(ARGV[5]) do
-    forget(redis.call('ZRANGE', index, 0, 0)[1])
-    redis.call('HINCRBY', totals, 'evicted', 1)
+    local soonest = redis.call('ZRANGE', index, 0, 0)[1]
+    if not soonest then break end
+    forget(soonest)
+    evicted = evicted + 1
     bytes = tonumber(redis.call('HGET', totals, 'bytes'))
 end
-return redis.status_reply('OK')
+if redis.call('ZCARD', index) == 0 then
+    redis.call('HSET', totals, 'bytes', 0)
+    redis.call('DEL', about)
+end
+if evicted > 0 then redis.call('HINCRBY', totals, 'evicted', evicted) end
+return evicted
 """
 )
 _FORGET_NAMES = _FORGET + "local n = 0 for i = 1, #ARGV do n = n + forget(ARGV[i]) end return n"
@@ -107,8 +116,8 @@ _UNLOCK = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL'
 class Limits:
     """Nothing above ``entry_bytes`` is kept; above ``bytes`` or ``entries`` of all together what ends soonest goes.
 
-    ``lock_s``: how long the maker of an answer keeps other processes from making it; ``patience_s``: how long these
-    wait, and threads of its own.
+    ``lock_s``: how long the maker of an answer keeps others from making it; ``patience_s``: how long those of other
+    processes wait for it.
     """
 
     entry_bytes: int = 8 * 2**20
@@ -247,7 +256,7 @@ class SharedCache:
                 with self._guard:
                     del self._flights[name]
                 flight.done.set()
-        if flight.done.wait(self._limits.patience_s):
+        if flight.done.wait(self._limits.lock_s):
             if flight.error is not None:
                 raise flight.error
             if flight.cached is not None:
@@ -401,9 +410,11 @@ class SharedCache:
         limits = (self._limits.bytes, self._limits.entries)
         arguments: list[str | bytes | int] = [name, value, max(ttl_ms, 1), *limits]
         arguments += [self._locks + name, token, *(_tag(tag) for tag in tags)]
-        if self.ask(lambda: self._put_script(keys=[self._prefix, self._base], args=arguments)) is None:
+        evicted: Any = self.ask(lambda: self._put_script(keys=[self._prefix, self._base], args=arguments))
+        if evicted is None:
             NOT_KEPT.labels(kind, "unavailable").inc()
             return False
+        EVICTED.inc(evicted)
         return True
 
     def _lock(self, name: str) -> str | None:
