@@ -188,6 +188,13 @@ def test_the_scan_of_eleven_leaves_what_costs_allow(analytics):
         assert row["open_interest"] is None or row["open_interest"] >= 0
     assert any(row["open_interest"] for row in rows)
     assert any(row["volume"] for row in rows)
+    # the document's example is this answer
+    example = analytics.app.api_doc["components"]["schemas"]["ScanModel"]["example"]
+    for name, value in example.items():
+        if name == "candidates":
+            assert value == [{field: rows[0][field] for field in value[0]}]
+        elif name != "next":
+            assert value == answer[name], name
     # the move of the underlying that is named lifts the option by what the costs and the move ask for
     first = rows[0]
     expires = np.datetime64(f"{first['expiration']}T21:00:00") - np.datetime64(AT[:-1])

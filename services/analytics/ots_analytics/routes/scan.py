@@ -11,7 +11,7 @@ from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from ots_analytics.chain_queries import AsOfQuery
 from ots_analytics.chains import Moment
@@ -100,6 +100,28 @@ class ScanQuery(AsOfQuery):
         if not named or len(named) > _MOST_UNDERLYINGS:
             raise invalid("#/query/underlyings", f"name 1 to {_MOST_UNDERLYINGS} tickers, such as AAPL,SPY")
         return named
+
+
+def _assumptions(query: ScanQuery, max_quote_age_s: int) -> list[str]:
+    """What the figures take for granted, and what is not in them. Chains call quotes stale after so many seconds."""
+    oldest = max_quote_age_s if query.max_quote_age_s is None else min(max_quote_age_s, query.max_quote_age_s)
+    return [
+        f"one contract is bought at the ask of its last quote, which may be {oldest} s old, and sold at the bid; each"
+        f" way costs {query.fee_per_contract:g} dollars a contract",
+        "the half-spread stays what it is now: the bid is the mid less that, and never below zero; bids are not rounded"
+        " to ticks, and sizes are not limited to those quoted",
+        "the option keeps its volatility while spot and time move, that of the surface fitted to the whole chain, and"
+        " its mid the distance that it has from what it is worth at it; American exercise",
+        "the spot is a geometric Brownian motion at that volatility with the drift of rate less dividend yield: no"
+        " jumps, no news, nights and hours of trading alike; on a skewed smile strikes that differ in volatility differ"
+        " in how lively they take the spot to be",
+        "a touch is watched continuously: an order to sell at that price rests at the market and is filled when the bid"
+        " arrives there",
+        "at_least and at_most hold the level of the spot fixed where it is farthest and nearest within the horizon",
+        "expected_value sells at the bid of the horizon's end, undiscounted; any rule of selling earlier has the same"
+        " expectation but for interest and early exercise",
+        "contracts that expire by the end of the horizon are left out: ask for a shorter one to see them",
+    ]
 
 
 class ScannedModel(BaseModel):
@@ -194,8 +216,70 @@ class CandidateModel(TableRow):
     max_move_underlying_at_horizon: float | None = None
 
 
+_EXAMPLE: dict[str, Any] = {
+    "as_of": "2015-12-24T16:00:00Z",
+    "newest_input": "2015-12-24T16:00:00Z",
+    "session": "2015-12-24",
+    "source": "databento",
+    "horizon_minutes": 60.0,
+    "horizon_ends": "2015-12-24T17:00:00Z",
+    "horizon_cut": False,
+    "note": _NOTE,
+    "assumptions": _assumptions(ScanQuery(), 900),
+    "quality": {
+        "looked_at": 2192,
+        "candidates": 53,
+        "left_out": {
+            "below_intrinsic": 113,
+            "below_min_probability": 508,
+            "no_ask": 326,
+            "no_bid": 763,
+            "no_quote": 2,
+            "outside_surface": 88,
+            "spread_too_wide": 321,
+            "stale": 18,
+        },
+        "stale": [],
+        "gaps": 0,
+    },
+    "underlyings": [
+        {
+            "underlying": "GOOG",
+            "spot": 749.23,
+            "spot_time": "2015-12-24T16:00:00Z",
+            "spot_kind": "bar",
+            "rate_kind": "curve",
+            "rate_detail": "flat, 2015-12-23",
+            "contracts": 2192,
+            "candidates": 53,
+            "newest_quote": "2015-12-24T16:00:00Z",
+            "stale": False,
+            "gaps": 0,
+        }
+    ],
+    "units": UNITS,
+    "candidates": [
+        {
+            "symbol": "GOOG151231P00727500",
+            "bid": 1.15,
+            "ask": 1.25,
+            "cost": 11.3,
+            "expected_value": -11.299957,
+            "min_move_bid": 1.3255,
+            "min_move_probability": 0.355291,
+            "min_move_frictionless": 0.738827,
+            "max_move_probability": 0.221053,
+        }
+    ],
+    "next": None,
+}
+"""Of GOOG, with ``fields``, cut after the first candidate. A test holds it to what is answered."""
+
+
 class ScanModel(TableModel):
     """The candidates, ranked, with what was taken for granted."""
+
+    model_config = ConfigDict(json_schema_extra={"example": _EXAMPLE})
 
     as_of: str = Field(description="the moment that is answered for")
     newest_input: str | None
@@ -344,7 +428,7 @@ def _about(
         "horizon_ends": rfc3339(ends_ns),
         "horizon_cut": ends_ns < moment.at_ns + query.horizon_minutes * _MINUTE_NS,
         "note": _NOTE,
-        "assumptions": _assumptions(query, settings),
+        "assumptions": _assumptions(query, settings.snapshot_quote_age_s),
         "quality": {
             "looked_at": found.looked_at,
             "candidates": len(found),
@@ -372,27 +456,3 @@ def _scanned(chain: PricedChain, candidates: int) -> dict[str, Any]:
         "stale": chain.quality["stale"],
         "gaps": chain.quality["gaps"],
     }
-
-
-def _assumptions(query: ScanQuery, settings: AnalyticsSettings) -> list[str]:
-    """What the figures take for granted, of what is stated and what is not modelled."""
-    oldest = settings.snapshot_quote_age_s
-    if query.max_quote_age_s is not None:
-        oldest = min(oldest, query.max_quote_age_s)
-    return [
-        f"one contract is bought at the ask of its last quote, which may be {oldest} s old, and sold at the bid; each"
-        f" way costs {query.fee_per_contract:g} dollars a contract",
-        "the half-spread stays what it is now: the bid is the mid less that, and never below zero; bids are not rounded"
-        " to ticks, and sizes are not limited to those quoted",
-        "the option keeps its volatility while spot and time move, that of the surface fitted to the whole chain, and"
-        " its mid the distance that it has from what it is worth at it; American exercise",
-        "the spot is a geometric Brownian motion at that volatility with the drift of rate less dividend yield: no"
-        " jumps, no news, nights and hours of trading alike; on a skewed smile strikes that differ in volatility differ"
-        " in how lively they take the spot to be",
-        "a touch is watched continuously: an order to sell at that price rests at the market and is filled when the bid"
-        " arrives there",
-        "at_least and at_most hold the level of the spot fixed where it is farthest and nearest within the horizon",
-        "expected_value sells at the bid of the horizon's end, undiscounted; any rule of selling earlier has the same"
-        " expectation but for interest and early exercise",
-        "contracts that expire by the end of the horizon are left out: ask for a shorter one to see them",
-    ]
