@@ -71,6 +71,8 @@ class AnalyticsRig:
         """Analytics as in production, in front of a market."""
         port = free_port()
         told = market.settings
+        metrics = self.folder / f"metrics-{port}"
+        metrics.mkdir()
         environment = {
             **os.environ,
             "BIND": f"127.0.0.1:{port}",
@@ -81,7 +83,7 @@ class AnalyticsRig:
             "MARKET_SOURCE": told.market_source,
             "ACCEPT_KEYS": json.dumps({"gateway": INTERNAL}),
             "LOG_LEVEL": "WARNING",
-            "PROMETHEUS_MULTIPROC_DIR": str(self.folder / f"metrics-{port}"),
+            "PROMETHEUS_MULTIPROC_DIR": str(metrics),
         }
         command = [sys.executable, "-m", "gunicorn", "--config", "python:ots_analytics.gunicorn_conf",
                    "ots_analytics.app:create_app()"]  # fmt: skip

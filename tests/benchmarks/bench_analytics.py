@@ -19,7 +19,7 @@ indicators: six indicators of nine symbols over 98,280 minutes each, from reques
 
 memory: of one worker, after 1,000 and after all of mixed requests from four clients.
 
-Figures are medians (best of turns where a peer is beside); exit code 1 when a floor is missed.
+Figures are medians, of a peer the better of two turns; exit code 1 when a floor is missed.
 """
 
 from __future__ import annotations
@@ -60,8 +60,12 @@ vollib = harness.peer("vollib")
 NS = 10**9
 GOOG_AT = to_nanoseconds("2015-12-24T16:00:00Z")
 CHAIN = "/api/v1/analytics/options"
-STAGES = ("sql", "mathematics", "encoding", "cpu")
-_NAMES = {"cpu": "CPU time of the process"}
+STAGES = {
+    "sql": "SQL",
+    "mathematics": "mathematics",
+    "rest": "encoding, and all else",
+    "cpu": "CPU time of the process",
+}
 CLIENTS = 16
 SAMPLE = 60
 MINUTES = 98_280
@@ -106,8 +110,10 @@ def _chain(
         seconds, parts, size = service.ask(f"{CHAIN}/{underlying}?as_of={rfc3339(at_ns + turn * 1_000_000)}")
         if turn >= 3:
             took.append(seconds)
-            for key in STAGES:
-                stages[key].append(parts.get(key, 0.0))
+            # an answer of more than 5,000 rows is encoded while it is sent: that is what is left
+            rest = seconds - parts["sql"] - parts["mathematics"]
+            for key, value in {**parts, "rest": rest}.items():
+                stages[key].append(value)
     total = statistics.median(took)
     moment = _moment(market, at_ns)
     contracts = read_contracts(
@@ -116,12 +122,12 @@ def _chain(
     n = f"{len(contracts):,}"
     judged = report.judge(total * 1e3, *floors, more_is_better=False) if floors else ""
     report.row(name, n, f"whole, {size / 1e6:.2f} MB (least {min(took) * 1e3:.0f})", f"{total * 1e3:.1f}", judged)
-    for key in STAGES:
+    for key, what in STAGES.items():
         part = statistics.median(stages[key])
-        report.row(name, n, _NAMES.get(key, key), f"{part * 1e3:.1f}", f"{part / total:.0%}")
-    share = (statistics.median(stages["sql"]) + statistics.median(stages["encoding"])) / total
+        report.row(name, n, what, f"{part * 1e3:.1f}", f"{part / total:.0%}")
+    share = (statistics.median(stages["sql"]) + statistics.median(stages["rest"])) / total
     verdict = "goal met" if share <= 0.6 else "goal missed"
-    report.row(name, n, "SQL + encoding, share of the whole", f"{share:.0%}", f"goal 60 %: {verdict}")
+    report.row(name, n, "SQL, encoding and all else, share of the whole", f"{share:.0%}", f"goal 60 %: {verdict}")
     for peer, by_row in _PEERS.items():
         seconds_or_none = _by_row(market, underlying, at_ns, by_row)
         if seconds_or_none is None:
@@ -170,9 +176,11 @@ def _by_row(
         terms.append(
             (right, spot, row["strike"], one["years"], one["rate"], one["dividend_yield"], row["bid"], row["ask"])
         )
-    started = time.perf_counter()
-    made = [json.dumps({**row, **price(term)}) for row, term in zip(sample, terms, strict=True)]
-    each = (time.perf_counter() - started) / len(made)
+    each = math.inf
+    for _ in range(2):
+        started = time.perf_counter()
+        made = [json.dumps({**row, **price(term)}) for row, term in zip(sample, terms, strict=True)]
+        each = min(each, (time.perf_counter() - started) / len(made))
     return fetched + each * len(priced)
 
 
