@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date
 from typing import Any
 
 import numpy as np
@@ -28,14 +27,12 @@ _SESSION = """
       AND left(i.raw_symbol, 6) = rpad(i.underlying, 6) AND b.ts >= %(opened)s AND b.ts < %(until)s
     GROUP BY b.instrument_id
 """
-# sessions in whose minutes in question nothing traded: whether anything of them is stored
+# of a session in whose minutes in question nothing traded: whether anything of it is stored
 _STORED = """
-    SELECT position
-    FROM unnest(%(positions)s, %(opened)s::timestamptz[], %(ends)s::timestamptz[]) AS s(position, opened, ends)
-    WHERE EXISTS (
+    SELECT %(position)s::int WHERE EXISTS (
         SELECT FROM instruments i JOIN bars_1m b USING (instrument_id)
-        WHERE i.underlying = %(underlying)s AND i.expiration >= %(oldest)s
-          AND left(i.raw_symbol, 6) = rpad(i.underlying, 6) AND b.ts >= s.opened AND b.ts < s.ends
+        WHERE i.underlying = %(underlying)s AND i.expiration >= %(session)s
+          AND left(i.raw_symbol, 6) = rpad(i.underlying, 6) AND b.ts >= %(opened)s AND b.ts < %(closed)s
     )
 """
 _COLUMNS = (("position", "int4"), ("instrument_id", "int4"), ("volume", "int8"))
@@ -112,15 +109,14 @@ def read_volumes_by_time_of_day(
     chosen = np.arange(index, max(-1, index - most_sessions - 2), -1)
     opens, closes = sessions.opens[chosen], sessions.closes[chosen]
     lasted = closes - opens >= elapsed
+    dates = sessions.dates[chosen]
     with database.connection() as connection:
-        rows = _read_sessions(connection, underlying, sessions.dates[chosen], opens, elapsed)
+        rows = _read_sessions(connection, underlying, dates, opens, elapsed)
+        stored = np.bincount(rows["position"], minlength=len(chosen)) > 0
+        quiet = np.flatnonzero(~stored[1:]) + 1
+        stored[_read_stored(connection, underlying, quiet, dates[quiet], opens[quiet], closes[quiet])] = True
     gaps = _read_gaps(database, underlying, int(opens[-1]), until_ns)
     totals = np.bincount(rows["position"], rows["volume"], len(chosen)).astype(np.int64)
-    stored = np.bincount(rows["position"], minlength=len(chosen)) > 0
-    quiet = np.flatnonzero(~stored[1:]) + 1
-    if len(quiet):
-        oldest = sessions.date_at(int(chosen[-1]))
-        stored[_read_stored(database, underlying, oldest, quiet, opens[quiet], closes[quiet])] = True
     in_gap = np.array([any(s < o + elapsed and e > o for s, e in gaps) for o in opens.tolist()], bool)
     earlier = np.append(np.logical_or.accumulate(stored[::-1])[::-1][1:], False)
     why = np.select(
@@ -138,7 +134,7 @@ def read_volumes_by_time_of_day(
         today_all=int(totals[0]),
         before=np.where(known, volumes, -1),
         all_before=totals[usable],
-        dates=sessions.dates[chosen[usable]],
+        dates=dates[usable],
         left_out=dict(zip(reasons.tolist(), counts.tolist(), strict=True)),
         gaps_today=sum(s < until_ns and e > moment.opens_ns for s, e in gaps),
     )
@@ -164,35 +160,51 @@ def _read_sessions(
     connection: Connection, underlying: str, dates: NDArray[np.datetime64], opens: Ints, elapsed: int
 ) -> NDArray[Any]:
     """A row a session (by its position) and contract that traded."""
-    with connection.cursor() as cursor:
-        parts = [
-            cursor.mogrify(
-                _SESSION,
-                {
-                    "position": position,
-                    "underlying": underlying,
-                    "session": day.astype(object),
-                    "opened": to_datetime(opened),
-                    "until": to_datetime(opened + elapsed),
-                },
-            ).decode()
-            for position, (day, opened) in enumerate(zip(dates, opens.tolist(), strict=True))
-        ]
-    return copy_out(connection, " UNION ALL ".join(parts), _COLUMNS)
+    asked = [
+        {
+            "position": position,
+            "underlying": underlying,
+            "session": day.astype(object),
+            "opened": to_datetime(opened),
+            "until": to_datetime(opened + elapsed),
+        }
+        for position, (day, opened) in enumerate(zip(dates, opens.tolist(), strict=True))
+    ]
+    return copy_out(connection, _each(connection, _SESSION, asked), _COLUMNS)
 
 
 def _read_stored(
-    database: Database, underlying: str, oldest: date, positions: Ints, opens: Ints, closes: Ints
+    connection: Connection,
+    underlying: str,
+    positions: Ints,
+    dates: NDArray[np.datetime64],
+    opens: Ints,
+    closes: Ints,
 ) -> list[int]:
     """The positions of the sessions of which a bar of the underlying's options is stored."""
-    asked = {
-        "underlying": underlying,
-        "oldest": oldest,
-        "positions": positions.tolist(),
-        "opened": [to_datetime(t) for t in opens.tolist()],
-        "ends": [to_datetime(t) for t in closes.tolist()],
-    }
-    return [row[0] for row in database.rows(_STORED, asked)]
+    if not len(positions):
+        return []
+    asked = [
+        {
+            "position": position,
+            "underlying": underlying,
+            "session": day.astype(object),
+            "opened": to_datetime(opened),
+            "closed": to_datetime(closed),
+        }
+        for position, day, opened, closed in zip(
+            positions.tolist(), dates, opens.tolist(), closes.tolist(), strict=True
+        )
+    ]
+    with connection.cursor() as cursor:
+        cursor.execute(_each(connection, _STORED, asked))
+        return [row[0] for row in cursor.fetchall()]
+
+
+def _each(connection: Connection, sql: str, asked: list[dict[str, Any]]) -> str:
+    """One query of the same for each of ``asked``."""
+    with connection.cursor() as cursor:
+        return " UNION ALL ".join(cursor.mogrify(sql, one).decode() for one in asked)
 
 
 def _read_gaps(database: Database, underlying: str, since_ns: int, until_ns: int) -> list[tuple[int, int]]:
