@@ -12,7 +12,7 @@ from ots_analytics.scanning import Candidates, RecentScans, ScannedContracts, Wa
 from ots_common.tables import Times, Whole
 from ots_quant import american, european
 from ots_quant.density import option_bracket, spot_at_price
-from priced_chain_support import AGE, AT, changed, made_contracts, priced
+from priced_chain_support import AGE, AT, NO_RATE, changed, made_contracts, priced
 
 HOUR_S = 3600.0
 YEAR_S = 365 * 86_400.0
@@ -296,6 +296,19 @@ def test_odd_contracts_spoil_nobody():
         assert found.lesser.probability == pytest.approx(np.delete(expected.lesser.probability, 2), abs=1e-12)
     nobody = scan(quoted.take(np.array([], np.intp)), ANY, HOUR_S)
     assert (len(nobody), nobody.looked_at, nobody.left_out) == (0, 0, {})
+
+
+def test_chains_without_a_spot_or_a_rate_are_counted_beside_those_that_have_them():
+    chains = [
+        priced(made_contracts()),
+        priced(made_contracts(), spot=None),
+        priced(made_contracts(), rate=NO_RATE),
+    ]
+    alone, found = scan(quoted_of(chains[:1]), ANY, HOUR_S), scan(quoted_of(chains), ANY, HOUR_S)
+    assert found.quoted.symbol.tolist() == alone.quoted.symbol.tolist()
+    quoted = int((chains[0].reason != "no_bid").sum())
+    assert found.left_out["no_spot"] == found.left_out["no_rate"] == quoted
+    assert found.looked_at == 3 * alone.looked_at == len(found) + sum(found.left_out.values())
 
 
 def test_a_scan_is_made_once_for_the_same_chains():
