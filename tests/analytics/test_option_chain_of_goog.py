@@ -8,6 +8,7 @@ import pytest
 import quantlib_american as peer
 from data_ingestion_support import Ingestion, settings_for
 from option_chain_support import Analytics, desk_of
+from ots_analytics.routes.options import ChainModel
 from ots_common.times import to_nanoseconds
 from ots_quant import american
 from table_formats import FORMATS, assert_same
@@ -58,6 +59,17 @@ def test_every_contract_of_the_day_is_there(answer):
     assert len(answer["contracts"]) == len({row["symbol"] for row in answer["contracts"]}) == 2192
     assert len(answer["expirations"]) == 12
     assert answer["expirations"][0]["years"] == pytest.approx(2 / 24 / 365)
+
+
+def test_the_documented_example_is_what_is_answered(answer):
+    example = ChainModel.model_config["json_schema_extra"]["example"]
+    for name in ("as_of", "spot", "rate", "quality", "units"):
+        assert answer[name] == example[name]
+    for table, key in (("expirations", "expiration"), ("contracts", "symbol")):
+        (shown,) = example[table]
+        (row,) = (one for one in answer[table] if one[key] == shown[key])
+        assert list(row) == list(shown) if table == "contracts" else set(row) == set(shown)
+        assert row == {k: pytest.approx(v, rel=1e-6) if isinstance(v, float) else v for k, v in shown.items()}
 
 
 def test_whatever_has_a_volatility_is_priced_and_all_else_has_a_reason(answer, priced):

@@ -63,30 +63,6 @@ class ChainQualityModel(BaseModel):
     gaps: int = Field(description="intervals in which quotes may be missing, within `max_quote_age_s` of `as_of`")
 
 
-_HEADING_EXAMPLE: dict[str, Any] = {
-    "underlying": "GOOG",
-    "as_of": "2015-12-24T16:00:00Z",
-    "newest_input": "2015-12-24T16:00:00Z",
-    "session": "2015-12-24",
-    "source": "databento",
-    "spot": {"price": 750.43, "time": "2015-12-24T16:00:00Z", "kind": "bar"},
-    "rate": {"kind": "curve", "detail": "flat, 2015-12-23"},
-    "quality": {
-        "contracts": 2192,
-        "with_volatility": 1544,
-        "without_volatility": {"below_intrinsic": 285, "no_bid": 363},
-        "crossed": 0,
-        "stale": False,
-        "stale_quotes": 0,
-        "max_quote_age_s": 900,
-        "newest_quote": "2015-12-24T16:00:00Z",
-        "no_spot": None,
-        "other_deliverables": 0,
-        "gaps": 0,
-    },
-}
-
-
 class ChainHeadingModel(TableModel):
     """What every answer about one underlying's chain begins with. Answers inherit it."""
 

@@ -10,8 +10,9 @@ from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
+from ots_analytics import reading_examples as goog
 from ots_analytics.chain_queries import AsOfQuery, ChainHeadingModel, UnderlyingPath, chain_heading
 from ots_analytics.chain_table import CONTRACT_COLUMNS, UNITS, contract_columns, days_to_expiration, expiration_rows
 from ots_analytics.desk import Desk
@@ -112,8 +113,39 @@ class ContractModel(BaseModel):
     )
 
 
+_EXAMPLE: dict[str, Any] = {
+    **goog.HEADING,
+    "units": UNITS,
+    "expirations": [
+        {
+            "expiration": "2015-12-24", "days_to_expiration": 0, "years": 0.00022831050228310502,
+            "forward": 749.0556976064925, "forward_low": 748.6925867127912, "forward_high": 749.4918308703044,
+            "forward_method": "put-call parity of 2 of 2 pairs quoted on two sides", "rate": 0.003, "rate_low": 0.003,
+            "rate_high": 0.003, "rate_method": "curve", "dividend_yield": 1.02209066905828,
+            "dividend_yield_method": "rate - ln(forward / spot) / years", "shape": "borrowed", "contracts": 176,
+            "with_volatility": 16, "reason": None,
+            "without_volatility": {"below_intrinsic": 33, "no_ask": 29, "no_bid": 94, "no_quote": 1, "stale": 3},
+        },
+    ],
+    "contracts": [
+        {
+            "symbol": "GOOG160219P00715000", "expiration": "2016-02-19", "days_to_expiration": 57, "strike": 715.0,
+            "right": "P", "bid": 18.8, "ask": 19.4, "bid_size": 18, "ask_size": 42, "mid": 19.1, "spread_pct": 3.1414,
+            "quote_time": "2015-12-24T16:00:00Z", "quote_age_s": 0.0, "last": None, "last_time": None, "volume": 0,
+            "open_interest": 72, "open_interest_date": "2015-12-23", "implied_volatility": 0.29033608,
+            "bid_implied_volatility": 0.28750656, "ask_implied_volatility": 0.29316109, "delta": -0.32035386,
+            "gamma": 0.0041553477, "theta": -0.26798382, "vega": 1.06110711, "rho": -0.38030277,
+            "theoretical": 19.08301534, "model": "american", "reason": None,
+        },
+    ],
+    "next": None,
+}  # fmt: skip
+
+
 class ChainModel(ChainHeadingModel):
     """The chain, in order of expiration, strike and right."""
+
+    model_config = ConfigDict(json_schema_extra={"example": _EXAMPLE})
 
     units: dict[str, str]
     expirations: list[ExpirationModel] = Field(description="those of the contracts that match")
