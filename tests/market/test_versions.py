@@ -250,7 +250,7 @@ def test_live_records_and_the_replay_that_closes_a_gap(market, redis_server, rea
         return data_version(reader, since_ns=OPEN - DAY, until_ns=until)
 
     earlier, later = version(OPEN - 20 * MINUTE), version(OPEN + 60 * MINUTE)
-    with running_simulator(tape=file, starts_at_ns=OPEN, speed=600) as simulator:  # ten minutes a second
+    with running_simulator(tape=file, starts_at_ns=OPEN, speed=120) as simulator:  # two minutes a second
         service = collecting(market, redis_server, tmp_path / "spool", simulator)
         with running_collector(service, tmp_path / "log") as collector:
             asked = {"symbols": ["LIVEV"], "schemas": ["trades"], "start": rfc3339(OPEN)}
