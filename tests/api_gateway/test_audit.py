@@ -74,6 +74,13 @@ def test_every_write_of_a_service(gateway):
     assert row_of(gateway, gateway.ask("GET", "/api/v1/data/runs", Role.TRADER)) is None
 
 
+def test_a_question_that_comes_as_a_body_is_no_write(gateway):
+    path = "/api/v1/analytics/options/price"
+    assert row_of(gateway, gateway.ask("POST", path, Role.VIEWER, json={})) is None
+    refused = row_of(gateway, gateway.ask("POST", path, json={}))
+    assert (refused["event"], refused["status"]) == ("refused", 401)
+
+
 def test_every_change_of_users_and_keys(gateway):
     name = f"a-{uuid.uuid4().hex[:8]}"
     made = gateway.ask(

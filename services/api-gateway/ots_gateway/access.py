@@ -54,6 +54,11 @@ class Route:
     timeout_s: float = 30.0
     idempotent: bool = False
 
+    @property
+    def only_computes(self) -> bool:
+        """Whether it changes nothing, whatever its method."""
+        return self.method == "GET" or self.bucket == "compute"
+
 
 def _chain_route(path: str, cost: int, *, timeout_s: float = 60) -> Route:
     """A question to stored chains."""

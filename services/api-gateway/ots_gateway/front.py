@@ -289,7 +289,8 @@ class Front:
         self._log.write(
             asked.method, path, status, seconds, user.username if user else None, asked.request_id, asked.address
         )
-        if asked.method == "GET" and status not in (401, 403):
+        asks = asked.route.only_computes if asked.route else asked.method == "GET"
+        if asks and status not in (401, 403):
             return
         event = audit.event_of(asked.method, asked.path, status, forwarded=asked.forwarded)
         if event:
