@@ -175,6 +175,20 @@ def test_a_rate_curve_from_when_it_was_known_and_a_split_from_its_date(connectio
         assert watched.changed() == {"only the next day"}
 
 
+def test_a_gap_that_is_stated_and_one_that_closes_with_nothing_found(connection, watched):
+    with connection, connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO gaps (dataset, schema, starts_ns, ends_ns, evidence, detail)"
+            " VALUES ('EQUS.MINI', 'trades', %s, %s, 'mute', 'a test') RETURNING gap_id",
+            (T0, T0 + MINUTE),
+        )
+        (gap_id,) = cursor.fetchone()
+    assert watched.changed() == {"at", "after", "only the next day"}
+    with connection, connection.cursor() as cursor:
+        cursor.execute("UPDATE gaps SET closed_at = now(), closed_by = 'replay', found = 0 WHERE gap_id = %s", (gap_id,))
+    assert watched.changed() == {"at", "after", "only the next day"}
+
+
 def test_a_snapshot_of_volatility_notes_itself(market, watched):
     put = (
         "INSERT INTO volatility_snapshots (underlying, ts, session_date, closing, rate_detail, volatility_30d_reason,"

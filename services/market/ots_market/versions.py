@@ -1,8 +1,8 @@
 """The version of stored data: what changes whenever an answer that was made of them may have changed.
 
 Every path that stores records goes through ``ots_ingestion.store``, which notes in the same transaction which quarters
-of an hour of event time it touched (``stored_changes``); so do retention and the snapshots of volatility. Rates and
-corporate actions have few rows and are asked themselves.
+of an hour of event time it touched (``stored_changes``); so do retention and the snapshots of volatility. Rates,
+corporate actions and open gaps, which answers tell too, have few rows and are asked themselves.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ _VERSION = """
            (SELECT count(*) FROM instrument_revisions),
            (SELECT (count(*), max(curve_id))::text FROM rate_curves WHERE known_at <= %(until)s),
            (SELECT (count(*), sum(extract(epoch FROM stated_at)))::text FROM corporate_actions
-            WHERE ex_date <= (%(until)s AT TIME ZONE 'UTC')::date + 1)
+            WHERE ex_date <= (%(until)s AT TIME ZONE 'UTC')::date + 1),
+           (SELECT (count(*), sum(gap_id), sum(ends_ns))::text FROM gaps
+            WHERE closed_at IS NULL AND starts_ns <= %(until_ns)s)
 """
 
 
@@ -46,6 +48,7 @@ def data_version(database: Database, *, since_ns: int = 0, until_ns: int) -> str
             "first": to_datetime(min(since_ns, until_ns) // DAY_NS * DAY_NS),
             "day": to_datetime(day_ns),
             "until": to_datetime(until_ns),
+            "until_ns": until_ns,
         },
     )[0]
     return hashlib.blake2b(repr([str(value) for value in row]).encode(), digest_size=16).hexdigest()
