@@ -185,7 +185,8 @@ def test_a_gap_that_is_stated_and_one_that_closes_with_nothing_found(connection,
         (gap_id,) = cursor.fetchone()
     assert watched.changed() == {"at", "after", "only the next day"}
     with connection, connection.cursor() as cursor:
-        cursor.execute("UPDATE gaps SET closed_at = now(), closed_by = 'replay', found = 0 WHERE gap_id = %s", (gap_id,))
+        closed = "UPDATE gaps SET closed_at = now(), closed_by = 'replay', found = 0 WHERE gap_id = %s"
+        cursor.execute(closed, (gap_id,))
     assert watched.changed() == {"at", "after", "only the next day"}
 
 
