@@ -46,14 +46,14 @@ class Place:
     def stored(self):
         return counts(self.market, self.symbol)[0]
 
-    def until(self, records, timeout=20.0):
+    def until(self, records, timeout=60.0):
         eventually(self.stored, lambda n: n >= records, timeout)
 
-    def until_whole(self, records=RECORDS, timeout=30.0):
+    def until_whole(self, records=RECORDS, timeout=60.0):
         self.until(records, timeout)
         assert counts(self.market, self.symbol) == (records, records)
 
-    def until_state(self, *states, timeout=20.0):
+    def until_state(self, *states, timeout=60.0):
         return eventually(lambda: self.status, lambda found: found["state"] in states, timeout)
 
     def gaps(self):
@@ -257,8 +257,8 @@ def test_a_second_collector_takes_over(place, tmp_path):
         holder = place.status["lease_holder"]
         killed = time.monotonic()
         place.collector.kill()
-        eventually(lambda: place.status["lease_holder"], lambda found: found and found != holder, 10.0)
-        assert time.monotonic() - killed < 5
+        eventually(lambda: place.status["lease_holder"], lambda found: found and found != holder)
+        assert time.monotonic() - killed < 15  # it may still be starting, on a machine that does much else
         place.until_whole()
     finally:
         second.stop()
@@ -267,12 +267,13 @@ def test_a_second_collector_takes_over(place, tmp_path):
 @pytest.mark.parametrize(
     "place", [{"collector": {"live_spool_max_bytes": 120_000, "live_spool_min_free_bytes": 0}}], indirect=True
 )
-def test_disk_full_pauses_and_recovers_by_itself(place, postgres):
+def test_disk_full_pauses_and_recovers_by_itself(place, postgres, tmp_path):
     place.start()
     place.until(200)
     # what cannot be stored fills the spool
     postgres.stop()
-    time.sleep(4.0)
+    eventually(lambda: sum(file.stat().st_size for file in (tmp_path / "spool").rglob("*.dbn*")), lambda n: n > 110_000)
+    time.sleep(1.0)  # for what comes then to be noticed
     postgres.start()
     place.until_whole()
     eventually(place.all_closed)
