@@ -26,6 +26,7 @@ from ots_common.database import Database
 from ots_common.shared_cache import SharedCache
 from ots_common.times import rfc3339
 from ots_common.tokens import HEADER, Caller, sign_internal_token
+from ots_market.bars import read_bars
 
 KEY = SecretStr("a" * 40)
 START = midnight(date(2024, 3, 4))
@@ -278,3 +279,35 @@ def test_other_settings_and_other_code_make_other_answers(answers, market, setti
     monkeypatch.undo()
     asked(Answers(settings, answers._database, answers._cache), make)
     assert len(made) == 3
+
+
+def test_bars_are_read_once_for_questions_about_the_same_of_them(service, settings, monkeypatch):
+    analytics = Analytics(settings)
+    read = []
+
+    def counted(*arguments, **named):
+        read.append(named["as_of_ns"])
+        return read_bars(*arguments, **named)
+
+    monkeypatch.setattr("ots_analytics.adjusted_bars.read_bars", counted)
+    moment = START + 600 * MINUTE
+    whole = f"timeframe=1m&as_of={rfc3339(moment)}"
+    first = analytics.ask(f"/indicators/KEPT?indicators=sma:21&{whole}")
+    again = analytics.ask(f"/indicators/KEPT?indicators=sma:21,ema:22&{whole}")
+    # within the minute no other bar is known
+    later = analytics.ask(f"/indicators/KEPT?indicators=sma:21&timeframe=1m&as_of={rfc3339(moment + MINUTE - 1)}")
+    assert len(read) == 1
+    assert first.json["indicators"]["sma"] == again.json["indicators"]["sma"] == later.json["indicators"]["sma"]
+    assert first.json["last_bar"] == rfc3339(moment - MINUTE)
+    following = analytics.ask(f"/indicators/KEPT?indicators=sma:21&timeframe=1m&as_of={rfc3339(moment + MINUTE)}")
+    assert following.json["last_bar"] == rfc3339(moment)
+    assert len(read) == 2
+    # what comes in gives the data another version, and what was read before is not taken for it
+    changed = bar(moment - MINUTE, (33, 33, 33, 33), 10)
+    service.imported(dbn_file(Schema.OHLCV_1M, [changed], days=3, symbols={"KEPT": 1}))
+    assert analytics.ask(f"/indicators/KEPT?indicators=sma:21&{whole}").json["indicators"] != first.json["indicators"]
+    assert len(read) == 3
+    # a day summed up from minutes is known from its session's close: no two moments are alike
+    for seconds in (0, 1):
+        analytics.ask(f"/indicators/KEPT?indicators=sma:2&timeframe=1d&as_of={rfc3339(LAST + seconds * 10**9)}")
+    assert len(read) == 5

@@ -15,7 +15,8 @@ cache: the answer that is kept, through the gateway, 16 clients on as many conne
 again at once, so that the time is that of a machine at its limit), and paced (each asks when it is due, and the time
 counts from then). The client, two gateways, two analytics, Redis and PostgreSQL share this machine.
 
-indicators: six indicators of nine symbols over 98,280 minutes each, from request to body, one after another.
+indicators: six indicators of nine symbols over 98,280 minutes each, from request to body, one after another; first with
+bars that nobody has asked for, then as of other moments after the same bars.
 
 memory: of one worker, after 1,000 and after all of mixed requests from four clients.
 
@@ -398,8 +399,13 @@ def indicators(report: Report, rig: AnalyticsRig) -> None:
             for symbol in NINE
         ]
         took.append(sum(service.ask(url)[0] for url in urls))
+    report.row(f"{INDICATORS}: nine requests, their bars read for the first time", f"{took[0] * 1e3:.0f}", "not judged")
     total = statistics.median(took[1:]) * 1e3
-    report.row(f"{INDICATORS}: nine requests", f"{total:.0f}", report.judge(total, 300, 100, more_is_better=False))
+    report.row(
+        "the same for another moment, the bars remembered under their version",
+        f"{total:.0f}",
+        report.judge(total, 300, 100, more_is_better=False),
+    )
 
 
 def memory(report: Report, rig: AnalyticsRig, requests_wanted: int, real: bool) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ots_analytics.answers import stored_version_in_use
+from ots_analytics.memory import Memory
 from ots_analytics.quality import bar_quality
 from ots_common.database import Database
 from ots_common.problems import Problem
@@ -64,22 +66,34 @@ def read_adjusted_bars(
     as_of_ns: int,
     limit: int,
     adjusted: bool,
+    memory: Memory[Bars] | None = None,
 ) -> AdjustedBars:
     """The newest ``limit`` bars known at ``as_of_ns``. Raises a 404 problem when there is none.
 
-    A split counts from its ex-date: what was not in force at ``as_of_ns`` is not adjusted for.
+    A split counts from its ex-date: what was not in force at ``as_of_ns`` is not adjusted for. ``memory`` keeps
+    intraday bars for the next question about the same of the same version of the data.
     """
-    bars = read_bars(
-        database,
-        instrument.instrument_id,
-        timeframe,
-        sessions,
-        start_ns=0,
-        end_ns=_LAST_NS,
-        as_of_ns=as_of_ns,
-        limit=limit,
-        newest=True,
-    )
+
+    def read() -> Bars:
+        return read_bars(
+            database,
+            instrument.instrument_id,
+            timeframe,
+            sessions,
+            start_ns=0,
+            end_ns=_LAST_NS,
+            as_of_ns=as_of_ns,
+            limit=limit,
+            newest=True,
+        )
+
+    version = stored_version_in_use()
+    if memory is None or version is None or timeframe is Timeframe.D1:
+        bars = read()
+    else:
+        # an intraday bar is known from the end of its interval: until the next one ends the same bars are
+        known = as_of_ns // timeframe.nanoseconds
+        bars = memory.get((instrument.instrument_id, timeframe, known, limit, version), lambda: _unchanging(read()))
     if not len(bars):
         raise Problem(
             404,
@@ -90,3 +104,10 @@ def read_adjusted_bars(
         )
     splits = splits_known_at(database, instrument.raw_symbol, as_of_ns) if adjusted else []
     return AdjustedBars(instrument, timeframe, as_of_ns, bars, splits, adjusted, sessions)
+
+
+def _unchanging(bars: Bars) -> Bars:
+    """For several threads to read."""
+    for field in fields(bars):
+        getattr(bars, field.name).setflags(write=False)
+    return bars

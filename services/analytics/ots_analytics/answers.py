@@ -67,16 +67,13 @@ class Answers:
         now_ns = time.time_ns()
         stable = explicit and until_ns <= now_ns
         # with its moment: who asks for one that is yet to come is answered for now, and that passes
-        version = (
-            f"{data_version(self._database, since_ns=since_ns, until_ns=until_ns)} at {until_ns}"
-            if stable
-            else f"second {min(until_ns, now_ns) // NS_PER_S}"
-        )
+        stored = data_version(self._database, since_ns=since_ns, until_ns=until_ns) if stable else None
+        version = f"{stored} at {until_ns}" if stored else f"second {min(until_ns, now_ns) // NS_PER_S}"
         digest = hashlib.blake2b(f"{_question()} {version} {self._maker}".encode(), digest_size=16).hexdigest()
         known = request.if_none_match
         if request.method in ("GET", "HEAD") and not known.star_tag and known.contains_weak(digest):
             return _finished(Response(status=304), digest, stable)
-        g.data_version = version
+        g.data_version, g.stored_version = version, stored
         mine: list[Response] = []
 
         def made() -> Made:
@@ -113,6 +110,14 @@ def version_in_use() -> str | None:
     What a process remembers for such an answer must have been read under the same version.
     """
     return g.get("data_version") if has_app_context() else None
+
+
+def stored_version_in_use() -> str | None:
+    """The version of all that is stored of the stretch that the answer being made rests on, whatever its moment.
+
+    None outside of :meth:`Answers.of`, and for an answer about now.
+    """
+    return g.get("stored_version") if has_app_context() else None
 
 
 def _finished(response: Response, digest: str, stable: bool) -> Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask_openapi3.openapi import OpenAPI
 
 from ots_analytics.desk import Desk
+from ots_analytics.memory import Memory
 from ots_analytics.routes import (
     calculators,
     contract_history,
@@ -26,6 +27,7 @@ from ots_common import redis_client
 from ots_common.database import Database
 from ots_common.service import add_health, create_service
 from ots_common.shared_cache import SharedCache
+from ots_market.bars import Bars
 from ots_market.sessions import sessions_of
 
 NAME = "analytics"
@@ -51,8 +53,10 @@ def create_app(settings: AnalyticsSettings | None = None) -> OpenAPI:
         needs={"database": lambda: database.rows("SELECT 1 FROM instruments LIMIT 1")},
         wants={"redis": client.ping},
     )
-    for kept in (indicators, patterns, volatility_history):
-        app.register_api(kept.blueprint(settings, database, desk.answers))
+    bars = Memory[Bars](settings.bars_memory)
+    app.register_api(indicators.blueprint(settings, database, desk.answers, bars))
+    app.register_api(patterns.blueprint(settings, database, desk.answers, bars))
+    app.register_api(volatility_history.blueprint(settings, database, desk.answers))
     for options_of in (
         options, surfaces, expected_moves, exposures, unusual, volatility, market, custom, calculators,
         contract_history, scan,

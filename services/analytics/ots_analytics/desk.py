@@ -10,8 +10,8 @@ import numpy as np
 from flask import Response
 
 from ots_analytics.answers import Answers, version_in_use
-from ots_analytics.chain_memory import ChainMemory
 from ots_analytics.chains import Moment, underlyings_of
+from ots_analytics.memory import Memory
 from ots_analytics.priced_chains import PricedChain, price_chain, read_inputs
 from ots_analytics.settings import AnalyticsSettings
 from ots_analytics.stages import stage
@@ -35,7 +35,7 @@ class Desk:
         self._database = database
         self.answers = Answers(settings, database, cache)
         self._max_age_ns = settings.snapshot_quote_age_s * NS_PER_S
-        self._memory = ChainMemory(settings.chain_memory_contracts)
+        self._memory = Memory[PricedChain](settings.chain_memory_contracts)
 
     def moment(self, as_of_ns: int | None) -> Moment:
         """The moment of a session that ``as_of`` means: outside of sessions the close of the last one before it.

@@ -28,6 +28,9 @@ class AnalyticsSettings(ServiceSettings):
     chain_memory_contracts: int = Field(
         65_536, ge=1, description="Contracts of priced chains that a process keeps, about 0.7 KB each."
     )
+    bars_memory: int = Field(
+        1_000_000, ge=1, description="Intraday bars that a process keeps for the next question, about 75 bytes each."
+    )
     answer_ttl_s: float = Field(
         3600.0, gt=0, description="How long an answer about a moment that is over is kept; it is true for as long."
     )

@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field
 from ots_analytics.adjusted_bars import read_adjusted_bars
 from ots_analytics.answers import Answers
 from ots_analytics.histories import history_of, most_bars_per_day
+from ots_analytics.memory import Memory
 from ots_analytics.requests import Wanted, parse_indicators
 from ots_analytics.settings import AnalyticsSettings
 from ots_common.database import Database
@@ -125,7 +126,7 @@ class IndicatorListModel(BaseModel):
     indicators: list[IndicatorModel]
 
 
-def blueprint(settings: AnalyticsSettings, database: Database, answers: Answers) -> APIBlueprint:
+def blueprint(settings: AnalyticsSettings, database: Database, answers: Answers, memory: Memory[Bars]) -> APIBlueprint:
     """The routes of indicators."""
     api = APIBlueprint("indicators", __name__, url_prefix="/api/v1/analytics", abp_tags=[_TAG])
     sessions = sessions_of(settings.market_calendar)
@@ -157,7 +158,14 @@ def blueprint(settings: AnalyticsSettings, database: Database, answers: Answers)
         if anchored:
             limit = max(limit, _bars_since(query, as_of))
         chosen = read_adjusted_bars(
-            database, instrument, query.timeframe, sessions, as_of_ns=as_of, limit=limit, adjusted=query.adjusted
+            database,
+            instrument,
+            query.timeframe,
+            sessions,
+            as_of_ns=as_of,
+            limit=limit,
+            adjusted=query.adjusted,
+            memory=memory,
         )
         bars = chosen.stored
         _check_enough(bars, wanted, instrument, query.timeframe)

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 
 from ots_analytics.adjusted_bars import AdjustedBars, read_adjusted_bars
 from ots_analytics.answers import Answers
+from ots_analytics.memory import Memory
 from ots_analytics.settings import AnalyticsSettings
 from ots_common.database import Database
 from ots_common.problems import FieldError, Problem
@@ -170,7 +171,7 @@ class PatternsModel(BaseModel):
     trend: CurrentTrendModel | None
 
 
-def blueprint(settings: AnalyticsSettings, database: Database, answers: Answers) -> APIBlueprint:
+def blueprint(settings: AnalyticsSettings, database: Database, answers: Answers, memory: Memory[Bars]) -> APIBlueprint:
     """The route of patterns."""
     api = APIBlueprint("patterns", __name__, url_prefix="/api/v1/analytics", abp_tags=[_TAG])
     sessions = sessions_of(settings.market_calendar)
@@ -188,7 +189,14 @@ def blueprint(settings: AnalyticsSettings, database: Database, answers: Answers)
         def made() -> Response:
             instrument = find_instrument(database, path.symbol, query.dataset, source=settings.market_source)
             read = read_adjusted_bars(
-                database, instrument, query.timeframe, sessions, as_of_ns=as_of, limit=limit, adjusted=query.adjusted
+                database,
+                instrument,
+                query.timeframe,
+                sessions,
+                as_of_ns=as_of,
+                limit=limit,
+                adjusted=query.adjusted,
+                memory=memory,
             )
             body = _body(read, detectors, query, settings.market_source)
             return Response(json.dumps(body), mimetype="application/json")

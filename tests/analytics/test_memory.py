@@ -1,4 +1,4 @@
-"""Chains in the memory of a process: one makes, others wait, and there is an end to what is kept."""
+"""Priced chains and bars in the memory of a process: one makes, others wait, and there is an end to what is kept."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from ots_analytics.chain_memory import ChainMemory
+from ots_analytics.memory import Memory
 
 
 class Sized:
@@ -21,7 +21,7 @@ class Sized:
 
 
 def test_one_thread_makes_and_the_others_wait():
-    memory, begun, go = ChainMemory(100), threading.Event(), threading.Event()
+    memory, begun, go = Memory(100), threading.Event(), threading.Event()
     made = []
 
     def make():
@@ -40,7 +40,7 @@ def test_one_thread_makes_and_the_others_wait():
 
 
 def test_a_failure_reaches_all_who_waited_and_is_not_kept():
-    memory, begun, go = ChainMemory(100), threading.Event(), threading.Event()
+    memory, begun, go = Memory(100), threading.Event(), threading.Event()
 
     def fail():
         begun.set()
@@ -58,7 +58,7 @@ def test_a_failure_reaches_all_who_waited_and_is_not_kept():
 
 
 def test_what_was_used_last_is_kept():
-    memory = ChainMemory(10)
+    memory = Memory(10)
     for name in ("a", "b"):
         memory.get(name, lambda: Sized(4))
     memory.get("a", lambda: pytest.fail("a is kept"))
@@ -70,7 +70,7 @@ def test_what_was_used_last_is_kept():
 
 
 def test_a_chain_larger_than_all_room_is_kept_alone():
-    memory = ChainMemory(10)
+    memory = Memory(10)
     memory.get("small", lambda: Sized(4))
     large = memory.get("large", lambda: Sized(50))
     assert memory.get("large", lambda: pytest.fail("it is kept")) is large
