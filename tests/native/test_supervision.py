@@ -52,7 +52,7 @@ def test_stop_leaves_no_process_and_may_be_repeated(supervisor: Supervisor) -> N
     supervisor.stop()
 
 
-def test_what_is_to_stop_first_has_ended_before_the_others_are_asked(supervisor: Supervisor) -> None:
+def test_each_of_first_others_and_last_has_ended_before_the_next_is_asked(supervisor: Supervisor) -> None:
     ends = supervisor.folder / "ends"
     script = supervisor.folder / "ends_slowly.py"
     script.write_text(
@@ -67,7 +67,7 @@ print("ready", flush=True)
 time.sleep(600)
 """
     )
-    slowness = {"front": "1.5", "service": "0", "storage": "0"}
+    slowness = {"front": "1.5", "service": "1.5", "storage": "0"}
     programs = [Program(name, [sys.executable, "-I", str(script), name, s]) for name, s in slowness.items()]
     supervisor.write_configuration(programs)
     supervisor.start()

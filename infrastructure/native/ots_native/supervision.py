@@ -242,27 +242,34 @@ class Supervisor:
     def stop(self, first: Collection[str] = (), last: Collection[str] = (), timeout_s: float = 30.0) -> None:
         """Stop everything and return when no process is left, those of a killed supervisord included.
 
-        All programs stop together, but those named `first` have ended before, and those named `last` stop after them.
-        `timeout_s` is for all but the first, each of which has its own `stop_wait_s`.
+        All programs stop together, but those named `first` have ended before them, and those named `last` are asked
+        when they have ended: a service that is slow to hear of it still has its storage. `timeout_s` is for supervisord
+        itself with those named `last`; the others have their own `stop_wait_s`.
         """
         if self.folder.exists():
             self._stopping.touch()
         with contextlib.suppress(*_NO_ANSWER):
-            self._ask_to_stop({state.name for state in self.states()} & {*first})
-            while any(state.pid for state in self.states() if state.name in first):
-                time.sleep(0.05)
-            self._ask_to_stop({state.name for state in self.states()} - {*last})
+            names = {state.name for state in self.states()}
+            for together in (names & {*first}, names - {*last}):
+                while self._ask_to_stop(together):
+                    time.sleep(0.05)
             self._rpc().supervisor.shutdown()
         deadline = time.monotonic() + timeout_s
         while self._listens() and time.monotonic() < deadline:
             time.sleep(0.1)
         end_processes(self.folder, self.data_folders)
 
-    def _ask_to_stop(self, names: Collection[str]) -> None:
-        """Without waiting: supervisord by itself would wait for each before it asks the next."""
-        for state in self.states():
-            if state.pid and state.name in names:
-                self._rpc().supervisor.stopProcess(state.name, False)
+    def _ask_to_stop(self, names: Collection[str]) -> bool:
+        """Ask all before any has ended (supervisord would wait for each), and return whether any has yet to end.
+
+        One that failed and is about to be tried again is asked too: it would otherwise start while the others end.
+        """
+        running = [state for state in self.states() if state.name in names and (state.pid or state.state == "BACKOFF")]
+        for state in running:
+            if state.state != "STOPPING":
+                with contextlib.suppress(xmlrpc.client.Fault):  # it has just ended by itself
+                    self._rpc().supervisor.stopProcess(state.name, False)
+        return bool(running)
 
     def remove_socket(self) -> None:
         """Delete the socket, and the short folder that it may have under /tmp."""
