@@ -94,6 +94,8 @@ def provisioned(server: PostgresServer) -> Iterator[tuple[str, str]]:
             db_password_reader="reader-password",
             db_password_snapshots="snapshots-password",
             db_password_accounts="accounts-password",
+            db_password_grafana="grafana-password",
+            db_password_monitor="monitor-password",
             migrations_dir=MIGRATIONS,
         )
     )

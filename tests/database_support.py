@@ -15,6 +15,8 @@ PASSWORDS = {
     "ots_reader": "reader-password",
     "ots_snapshots": "snapshots-password",
     "ots_accounts": "accounts-password",
+    "ots_grafana": "grafana-password",
+    "ots_monitor": "monitor-password",
 }
 
 
@@ -34,6 +36,8 @@ def settings_for(admin_url: str, name: str) -> ProvisionSettings:
         db_password_reader=PASSWORDS["ots_reader"],
         db_password_snapshots=PASSWORDS["ots_snapshots"],
         db_password_accounts=PASSWORDS["ots_accounts"],
+        db_password_grafana=PASSWORDS["ots_grafana"],
+        db_password_monitor=PASSWORDS["ots_monitor"],
         migrations_dir=MIGRATIONS,
     )
 

@@ -426,9 +426,8 @@ def test_prometheus_scrapes_whoever_has_metrics(secrets):
     jobs = {job["job_name"]: job for job in configuration["scrape_configs"]}
     targets = {name: job["static_configs"][0]["targets"] for name, job in jobs.items() if "static_configs" in job}
     ports = {name: image_environment(name)["BIND"].rpartition(":")[2] for name in SETTINGS.keys() - WITHOUT_SERVER}
-    for name in ("collector", "backfiller"):
-        given = environment_of(f"ingestion-{name}", secrets)
-        ports[f"ingestion-{name}"] = given[f"{name.upper()}_METRICS_PORT"]
+    for name in WITHOUT_SERVER:
+        ports[name] = environment_of(name, secrets)[f"{name.partition('-')[2].upper()}_METRICS_PORT"]
     assert targets == {name: [f"{name}:{port}"] for name, port in ports.items()}
     assert set(jobs) - set(targets) == {"simulator"}
     (found,) = jobs["simulator"]["dns_sd_configs"]

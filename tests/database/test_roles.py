@@ -17,6 +17,8 @@ def settings(postgres, market, accounts, **passwords):
         db_password_reader=passwords.get("reader", "reader-password"),
         db_password_snapshots=passwords.get("snapshots", "snapshots-password"),
         db_password_accounts=passwords.get("accounts", "accounts-password"),
+        db_password_grafana=passwords.get("grafana", "grafana-password"),
+        db_password_monitor=passwords.get("monitor", "monitor-password"),
         migrations_dir=MIGRATIONS,
     )
 
@@ -24,7 +26,8 @@ def settings(postgres, market, accounts, **passwords):
 @pytest.mark.parametrize(
     ("role", "password", "kind"),
     [("ots_accounts", "accounts-password", "market"), ("ots", "owner-password", "accounts"),
-     ("ots_reader", "reader-password", "accounts"), ("ots_snapshots", "snapshots-password", "accounts")],
+     ("ots_reader", "reader-password", "accounts"), ("ots_snapshots", "snapshots-password", "accounts"),
+     ("ots_grafana", "grafana-password", "accounts"), ("ots_monitor", "monitor-password", "accounts")],
 )  # fmt: skip
 def test_nobody_crosses_over(postgres, market, accounts_url, role, password, kind):
     name = market.name if kind == "market" else accounts_url.rsplit("/", 1)[1]
@@ -139,3 +142,36 @@ def test_the_reader_reads_snapshots_only(market, statement):
     with pytest.raises(psycopg2.errors.InsufficientPrivilege):
         reader.execute(statement)
     reader.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO bars_1m SELECT * FROM bars_1m",
+        "DELETE FROM volatility_snapshots",
+        "CREATE TEMPORARY TABLE another (x integer)",
+        "SET ROLE ots",
+        # also where somebody calls off the default of the role
+        "SET default_transaction_read_only = off; DELETE FROM quotes",
+    ],
+)
+def test_a_dashboard_reads_the_market_and_writes_nothing(postgres, market, statement):
+    grafana = Database(postgres.url("ots_grafana", "grafana-password", market.name), application="tests", size=1)
+    assert grafana.rows("SELECT count(*) FROM trades") == [(0,)]
+    assert grafana.rows("SHOW statement_timeout") == [("10s",)]
+    assert grafana.rows("SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user") == [(10,)]
+    with pytest.raises((psycopg2.errors.InsufficientPrivilege, psycopg2.errors.ReadOnlySqlTransaction)):
+        grafana.execute(statement)
+    grafana.close()
+
+
+def test_who_watches_postgresql_sees_its_statistics_and_no_row(postgres, market):
+    monitor = Database(postgres.url("ots_monitor", "monitor-password", market.name), application="tests", size=1)
+    # of others too, whose queries a plain role does not see
+    ((seen,),) = monitor.rows("SELECT count(*) FROM pg_stat_activity WHERE query <> '<insufficient privilege>'")
+    assert seen > 0
+    assert monitor.rows("SELECT pg_has_role('pg_monitor', 'MEMBER')") == [(True,)]
+    for statement in ("SELECT count(*) FROM trades", "SELECT count(*) FROM runs", "CREATE TABLE another (x integer)"):
+        with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+            monitor.execute(statement)
+    monitor.close()

@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -297,6 +298,24 @@ def test_what_up_recorded_holds_until_somebody_says_otherwise(tmp_path: Path) ->
     assert later.values["DATABENTO_API_KEY"] == ""
     other = resolve({**GIVEN, "OTS_PORT_GATEWAY": "8200"}, recorded, running=True)
     assert other.changed_from(first) == ["OTS_PORT_GATEWAY"]
+
+
+def test_what_an_earlier_version_recorded_is_completed(tmp_path: Path) -> None:
+    """It knew neither these roles nor these ports."""
+    new_secrets = {"DB_PASSWORD_GRAFANA", "DB_PASSWORD_MONITOR"}
+    new_ports = {"worker", "snapshots", "alertmanager", "node_exporter", "redis_exporter", "postgres_exporter"}
+    record = asdict(resolve({**GIVEN, "OTS_PORT_GATEWAY": "8100"}, None, running=False))
+    record["values"] = {name: value for name, value in record["values"].items() if name not in new_secrets}
+    record["ports"] = {name: port for name, port in record["ports"].items() if name not in new_ports}
+    (tmp_path / "record.json").write_text(json.dumps(record))
+    earlier = Settings.load(tmp_path / "record.json")
+    assert earlier is not None
+    # the commands that only look, or stop it, know what they need
+    platform = Platform(CHECKOUT, state=tmp_path)
+    assert Programs(CHECKOUT, tmp_path, earlier, platform.postgres(earlier), platform.redis(earlier)).ports()
+    later = resolve(GIVEN, earlier, running=True)
+    assert later.ports == Ports(gateway=8100)
+    assert set(later.changed_from(earlier)) == new_secrets
 
 
 @pytest.mark.parametrize("value", ["http", "0", "70000", "8001"])

@@ -37,6 +37,8 @@ SECRETS: dict[str, Callable[[], str]] = {
     "DB_PASSWORD_READER": _password,
     "DB_PASSWORD_SNAPSHOTS": _password,
     "DB_PASSWORD_ACCOUNTS": _password,
+    "DB_PASSWORD_GRAFANA": _password,
+    "DB_PASSWORD_MONITOR": _password,
     "REDIS_PASSWORD": _password,
     "JWT_SIGNING_KEY": _ed25519_seed,
     "METRICS_TOKEN": _password,

@@ -20,10 +20,15 @@ STORAGE = ("postgres", "redis")
 GATEWAY = "gateway"
 # needs no storage and makes the certificate that others read, so it starts beside it
 SIMULATOR = "simulator"
-# ingestion's processes that have a port for their metrics
-COUNTING = ("collector", "backfiller")
+# the processes without a web server that have a port for their metrics, told by <NAME>_METRICS_PORT
+COUNTING = {
+    "collector": "ingestion-collector",
+    "backfiller": "ingestion-backfiller",
+    "worker": "ingestion-worker",
+    "snapshots": "analytics-snapshots",
+}
 # the programs whose ports have another name than they
-_LISTENERS = {"simulator_live": SIMULATOR, **{name: f"ingestion-{name}" for name in COUNTING}}
+_LISTENERS = {"simulator_live": SIMULATOR, **COUNTING}
 # queued files and captured records of one market never reach the database of another
 _SPOOLS = {"databento": "spool", "simulated": "spool-simulated"}
 _FIRST_HISTORY_DAYS = "30"
@@ -80,8 +85,7 @@ class Programs:
             Program("redis", self._redis.prepare(), priority=10),
             *([self._simulator()] if self._settings.is_simulated else []),
             *(self._web(name) for name in _PACKAGES),
-            self._ingestion("worker"),
-            *(self._ingestion(name, **{f"{name.upper()}_METRICS_PORT": str(self._port(name))}) for name in COUNTING),
+            *(self._ingestion(name) for name in ("worker", "collector", "backfiller")),
             self._snapshots(),
         ]
         if self._prometheus:
@@ -102,12 +106,12 @@ class Programs:
 
     def provision_environment(self) -> dict[str, str]:
         """For `python -m ots_common.provision`."""
-        names = ("DB_PASSWORD_OWNER", "DB_PASSWORD_READER", "DB_PASSWORD_SNAPSHOTS", "DB_PASSWORD_ACCOUNTS")
+        passwords = {name: value for name, value in self._settings.values.items() if name.startswith("DB_PASSWORD_")}
         return {
             "ADMIN_DATABASE_URL": self._postgres.admin_url,
             "MARKET_DATABASE": self._settings.market_database,
             "MIGRATIONS_DIR": str(self._root / "database" / "migrations"),
-            **{name: self._settings.values[name] for name in names},
+            **passwords,
         }
 
     def accounts_environment(self) -> dict[str, str]:
@@ -122,9 +126,9 @@ class Programs:
         wait_s = int(environment.get("DRAIN_S", "10")) + 2
         return Program(name, [*_python(), *server], self._state, environment, stop_wait_s=wait_s)
 
-    def _ingestion(self, command: str, **more: str) -> Program:
+    def _ingestion(self, command: str) -> Program:
         """One of ingestion's processes beside the web service; it is one process, which counts in memory."""
-        environment = {**self._environment("ingestion"), **more}
+        environment = {**self._environment("ingestion"), **self._metrics_port(command)}
         command_line = [*_python(), "-m", "ots_ingestion", command]
         return Program(f"ingestion-{command}", command_line, self._state, environment)
 
@@ -132,7 +136,7 @@ class Programs:
         """Analytics' process that stores implied volatility. It is not called and calls nobody, so it has no keys."""
         values = self._settings.values
         url = self._postgres.url("ots_snapshots", values["DB_PASSWORD_SNAPSHOTS"], self._settings.market_database)
-        environment = {**self._environment("analytics"), "DATABASE_URL": url}
+        environment = {**self._environment("analytics"), "DATABASE_URL": url, **self._metrics_port("snapshots")}
         for name in ("ACCEPT_KEYS", "SIGNING_KEYS", "REDIS_URL"):
             del environment[name]
         command_line = [*_python(), "-m", "ots_analytics", "snapshots"]
@@ -155,6 +159,9 @@ class Programs:
             environment["SIMULATOR_TAPE"] = str(self._root / Path(settings.values["SIMULATOR_TAPE"]).expanduser())
         # it has nothing to put in order
         return Program(SIMULATOR, [*_python(), "-m", "ots_simulator"], self._state, environment, stop_wait_s=3)
+
+    def _metrics_port(self, name: str) -> dict[str, str]:
+        return {f"{name.upper()}_METRICS_PORT": str(self._port(name))}
 
     def _web_environment(self, name: str) -> dict[str, str]:
         server = {

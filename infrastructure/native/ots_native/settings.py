@@ -72,6 +72,12 @@ class Ports:
     simulator_live: int = 13000
     collector: int = 8012
     backfiller: int = 8013
+    worker: int = 8014
+    snapshots: int = 8015
+    alertmanager: int = 9093
+    node_exporter: int = 9100
+    redis_exporter: int = 9121
+    postgres_exporter: int = 9187
 
     @classmethod
     def free(cls) -> Ports:

@@ -25,6 +25,8 @@ class AnalyticsSettings(ServiceSettings):
     snapshot_review_s: float = Field(
         3600.0, gt=0, description="How often the newest three closes are looked at again, whatever was stored since."
     )
+    snapshots_metrics_port: int = Field(0, ge=0, le=65535, description="The snapshots' own /metrics; 0: none.")
+    metrics_bind: str = Field("127.0.0.1", description="The address where the snapshots' /metrics listen.")
     chain_memory_contracts: int = Field(
         65_536, ge=1, description="Contracts of priced chains that a process keeps, about 0.7 KB each."
     )

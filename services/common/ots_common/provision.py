@@ -3,7 +3,8 @@
 Runs as the database's superuser before the services start. Least privilege: ``ots`` owns the market's database,
 ``ots_reader`` may only read it, ``ots_snapshots`` reads it and writes tables of results alone, ``ots_accounts`` owns
 the users in a database of their own. The audit log beside them belongs to ``ots_audit``, as whom nobody can log in: the
-gateway may add to it and read it.
+gateway may add to it and read it. ``ots_grafana`` reads the market's database for the dashboards, a few connections
+and seconds at a time; ``ots_monitor`` sees PostgreSQL's own statistics and no row of ours.
 """
 
 from __future__ import annotations
@@ -23,8 +24,15 @@ from ots_common.migrations import MigrationError, migrate
 
 OWNER, READER, ACCOUNTS = "ots", "ots_reader", "ots_accounts"
 SNAPSHOTS = "ots_snapshots"
+GRAFANA, MONITOR = "ots_grafana", "ots_monitor"
 AUDIT = "ots_audit"
 _WAIT_S = 60
+# whoever draws a dashboard neither holds up the platform nor writes
+_FOR_DASHBOARDS = (
+    "ALTER ROLE {} CONNECTION LIMIT 10",
+    "ALTER ROLE {} SET default_transaction_read_only = on",
+    "ALTER ROLE {} SET statement_timeout = '10s'",
+)
 
 
 class ProvisionSettings(BaseSettings):
@@ -37,6 +45,8 @@ class ProvisionSettings(BaseSettings):
     db_password_reader: SecretStr
     db_password_snapshots: SecretStr
     db_password_accounts: SecretStr
+    db_password_grafana: SecretStr
+    db_password_monitor: SecretStr
     migrations_dir: Path
 
 
@@ -48,6 +58,8 @@ def provision(settings: ProvisionSettings) -> list[str]:
         READER: settings.db_password_reader,
         SNAPSHOTS: settings.db_password_snapshots,
         ACCOUNTS: settings.db_password_accounts,
+        GRAFANA: settings.db_password_grafana,
+        MONITOR: settings.db_password_monitor,
     }
     done: list[str] = []
     connection = _connect_when_up(admin)
@@ -58,6 +70,7 @@ def provision(settings: ProvisionSettings) -> list[str]:
             cursor.execute("SELECT pg_advisory_lock(%s)", (0x4F545350,))
         for role, password in passwords.items():
             _ensure_role(connection, role, password.get_secret_value())
+        _prepare_watchers(connection)
         for database, owner in ((settings.market_database, OWNER), (settings.accounts_database, ACCOUNTS)):
             if _ensure_database(connection, database, owner):
                 done.append(f"made database {database}")
@@ -96,6 +109,17 @@ def _ensure_role(connection: Connection, role: str, password: str) -> None:
         cursor.execute(
             sql.SQL(f"{verb} ROLE {{}} LOGIN {less} PASSWORD {{}}").format(sql.Identifier(role), sql.Literal(password))
         )
+
+
+def _prepare_watchers(connection: Connection) -> None:
+    """What the roles that look on may do beyond logging in."""
+    with connection.cursor() as cursor:
+        for statement in _FOR_DASHBOARDS:
+            cursor.execute(sql.SQL(statement).format(sql.Identifier(GRAFANA)))
+        cursor.execute("SELECT pg_has_role(%s, 'pg_monitor', 'MEMBER')", (MONITOR,))
+        # granted once: the administrator of managed PostgreSQL need not be the one who did
+        if cursor.fetchone() == (False,):
+            cursor.execute(sql.SQL("GRANT pg_monitor TO {}").format(sql.Identifier(MONITOR)))
 
 
 def _ensure_database(connection: Connection, database: str, owner: str) -> bool:
@@ -139,7 +163,7 @@ def _grant_reading(dsn: str) -> None:
         with connection.cursor() as cursor:
             cursor.execute("SELECT current_database()")
             database = sql.Identifier((cursor.fetchone() or ("",))[0])
-            for reader in (sql.Identifier(READER), snapshots):
+            for reader in (sql.Identifier(READER), snapshots, sql.Identifier(GRAFANA)):
                 for statement in (
                     "GRANT CONNECT ON DATABASE {database} TO {reader}",
                     "GRANT USAGE ON SCHEMA public TO {reader}",
@@ -147,6 +171,8 @@ def _grant_reading(dsn: str) -> None:
                     "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA public GRANT SELECT ON TABLES TO {reader}",
                 ):
                     cursor.execute(sql.SQL(statement).format(database=database, reader=reader, owner=owner))
+            # its sizes and statistics are told to whoever is connected to it only
+            cursor.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(database, sql.Identifier(MONITOR)))
             for statement in (
                 "GRANT INSERT, UPDATE ON volatility_snapshots TO {}",
                 "GRANT INSERT, DELETE ON volatility_expirations TO {}",

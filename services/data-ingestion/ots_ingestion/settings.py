@@ -20,8 +20,9 @@ class IngestionSettings(ServiceSettings):
     max_wait_s: float = Field(300.0, ge=0, description="How long a client may wait for a run in one request.")
 
     metrics_bind: str = Field(
-        "127.0.0.1", description="The address where the collector's and the backfiller's /metrics listen."
+        "127.0.0.1", description="The address where the worker's, the collector's and the backfiller's /metrics listen."
     )
+    worker_metrics_port: int = Field(0, ge=0, le=65535, description="The worker's own /metrics; 0: none.")
 
     # the vendor, real or simulated
     databento_historical_url: str | None = Field(None, description="Unset: the vendor's own.")
