@@ -22,6 +22,7 @@ from ots_common.database import Database
 from ots_gateway import audit
 from ots_gateway.access import Role
 from ots_gateway.audit_log import Entry, append
+from ots_gateway.metrics import AUDIT_LOST
 from places import MIGRATIONS
 
 PASSWORD = "a long enough passphrase"
@@ -342,11 +343,11 @@ def test_one_row_that_the_database_refuses_does_not_lose_the_others(chain):
 
 def test_what_cannot_be_written_is_counted_and_logged(gateway):
     nowhere = Database("postgresql://nobody@127.0.0.1:1/nothing", application="tests", size=1)
-    before = audit.LOST._value.get()
+    before = AUDIT_LOST._value.get()
     request = SimpleNamespace(method="GET", path="/x", remote_addr=None)
     with structlog.testing.capture_logs() as logs:
         audit.record(nowhere, request, "request-id", None, 401, "refused")
-    assert audit.LOST._value.get() == before + 1
+    assert AUDIT_LOST._value.get() == before + 1
     assert [(line["event"], line["log_level"]) for line in logs] == [("audit_row_lost", "error")]
 
 

@@ -17,7 +17,6 @@ from weakref import WeakKeyDictionary
 import psycopg2
 import structlog
 from flask import Request, g, has_request_context
-from prometheus_client import Counter
 from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings
 
@@ -25,10 +24,10 @@ from ots_common.database import Database
 from ots_common.problems import Problem
 from ots_gateway.audit_log import FIELDS, GENESIS, Entry, append, hash_of
 from ots_gateway.identity import User
+from ots_gateway.metrics import AUDIT_ENTRIES, AUDIT_LOST
 
 log = structlog.get_logger("audit")
 
-LOST = Counter("ots_gateway_audit_lost_total", "Audit rows that could not be written (they are in the log)")
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 LOGIN_PATH = "/api/v1/auth/login"
 REFRESH_PATH = "/api/v1/auth/refresh"
@@ -109,9 +108,11 @@ def record(database: Database, request: Request, request_id: str, user: User | N
     try:
         number, digest = _writer_of(database).write(entry)
     except (psycopg2.Error, Problem) as error:
-        LOST.inc()
+        AUDIT_LOST.inc()
+        AUDIT_ENTRIES.labels("lost").inc()
         log.error("audit_row_lost", error=str(error).strip(), row=entry)
         return
+    AUDIT_ENTRIES.labels("written").inc()
     # outside the database: what a row's hash was, should somebody rewrite the chain from there on
     log.info("audit_row", entry_id=number, hash=digest.hex(), audit_event=entry.event)
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from typing import Literal
 
 import structlog
-from prometheus_client import Gauge
 
 from ots_common.problems import Problem
+from ots_gateway.metrics import BREAKER_OPEN, BREAKER_TRANSITIONS
 
 log = structlog.get_logger(__name__)
 
-OPEN = Gauge("ots_gateway_breaker_open", "1 while a service is left alone", ["upstream"], multiprocess_mode="livemax")
 _LONGEST_S = 30.0
 
 
@@ -32,7 +32,7 @@ class Breaker:
         self._open_s = open_s
         self._open_until = 0.0
         self._trying = False
-        OPEN.labels(service).set(0)
+        BREAKER_OPEN.labels(service).set(0)
 
     def enter(self) -> None:
         """Called before a request. Raises a 503 problem while the service is left alone."""
@@ -47,13 +47,14 @@ class Breaker:
                 headers={"Retry-After": str(max(1, math.ceil(left)))},
             )
         self._trying = True
+        BREAKER_TRANSITIONS.labels(self._service, "half_open").inc()
 
     def succeeded(self) -> None:
         """The service answered."""
         if self._failures:
             if self._failures >= self._allowed:
                 log.info("breaker_closed", upstream=self._service)
-                OPEN.labels(self._service).set(0)
+                self._became("closed")
             self._failures = 0
             self._open_s = self._first_s
         self._trying = False
@@ -70,8 +71,12 @@ class Breaker:
             return  # others that were under way when it opened
         log.warning("breaker_opened", upstream=self._service, seconds=self._open_s)
         self._open_until = self._clock() + self._open_s
-        OPEN.labels(self._service).set(1)
+        self._became("open")
 
     def abandoned(self) -> None:
         """The client left before the service could answer: that says nothing of the service."""
         self._trying = False
+
+    def _became(self, state: Literal["open", "closed"]) -> None:
+        BREAKER_OPEN.labels(self._service).set(state == "open")
+        BREAKER_TRANSITIONS.labels(self._service, state).inc()

@@ -20,7 +20,6 @@ from urllib.parse import unquote_to_bytes
 
 import structlog
 from flask import Request
-from prometheus_client import Counter
 
 from ots_common.database import Database
 from ots_common.metrics import METHODS, REQUESTS, SECONDS
@@ -34,13 +33,12 @@ from ots_gateway.clients import Clients, neighbourhood
 from ots_gateway.idempotency import KEPT_BYTES, Claim, Fingerprint, IdempotencyKeys, Replay, check
 from ots_gateway.identity import InvalidTokenError, User
 from ots_gateway.limits import PER_ADDRESS, Limiter, Verdict
+from ots_gateway.metrics import CLIENTS_LEFT
 from ots_gateway.proxy import Proxy, Sender, returned_fields
 from ots_gateway.settings import GatewaySettings
 from ots_gateway.upstream import Answer, BrokenBodyError, ClientLeftError, Stream
 
 log = structlog.get_logger(__name__)
-
-LEFT = Counter("ots_gateway_clients_left_total", "Requests whose client left before the answer")
 
 _SIGN_IN = 'eval "$(./start-dev.sh token)"  # then: curl -H "Authorization: Bearer $TOKEN" ...'
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
@@ -122,7 +120,7 @@ class Front:
         except Problem as problem:
             status, fields, body = self._told(asked, problem)
         except ClientLeftError:
-            LEFT.inc()
+            CLIENTS_LEFT.inc()
             status, fields, body = 499, [], b""
         except Exception as error:
             log.exception("unhandled_error", error=repr(error), request_id=asked.request_id)

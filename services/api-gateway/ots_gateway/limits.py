@@ -17,18 +17,15 @@ from dataclasses import dataclass
 
 import redis
 import structlog
-from prometheus_client import Counter, Gauge
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from ots_common.cache_keys import cache_key
 from ots_common.problems import Problem
+from ots_gateway.metrics import LIMIT_DECISIONS, LIMITS_LOCAL, RATE_LIMITED
 from ots_gateway.settings import GatewaySettings
 
 log = structlog.get_logger(__name__)
-
-REFUSED = Counter("ots_gateway_rate_limited_total", "Requests over a rate limit", ["bucket"])
-ALONE = Gauge("ots_gateway_limits_local", "1 while this worker counts without Redis", multiprocess_mode="livesum")
 
 # bucket -> units per seconds, and how many at once; a person never meets them, a loop that ran away does
 DEFAULTS = {
@@ -126,6 +123,7 @@ class Limiter:
         self.policy_headers = {
             name: f'"{name}";q={policy.quota};w={policy.window_s}' for name, policy in self.policies.items()
         }
+        self._allowed = {name: LIMIT_DECISIONS.labels(name, "allowed") for name in self.policies}
         self._workers = settings.workers
         self._source = settings.market_source
         self._clock = clock
@@ -143,6 +141,7 @@ class Limiter:
         account = self._account(bucket, who, policy)
         if account.leased >= cost and now < account.lease_ends and not self._alone:
             account.leased -= cost
+            self._allowed[bucket].inc()
             return Verdict(bucket, account.left + account.leased, account.reset_s, 0)
         verdict = None
         if now >= self._alone_until:
@@ -153,7 +152,10 @@ class Limiter:
         if verdict is None:
             verdict = self._locally(account, bucket, policy, cost, now)
         if verdict.retry_after_s:
-            REFUSED.labels(bucket).inc()
+            RATE_LIMITED.labels(bucket).inc()
+            LIMIT_DECISIONS.labels(bucket, "refused").inc()
+        else:
+            self._allowed[bucket].inc()
         return verdict
 
     def headers(self, verdict: Verdict) -> list[tuple[str, str]]:
@@ -206,7 +208,7 @@ class Limiter:
             return None
         if self._alone:
             self._alone = False
-            ALONE.set(0)
+            LIMITS_LOCAL.set(0)
             log.info("limits_in_redis_again")
         account.arrival_us = 0.0
         account.left = max(0, int(left_us / unit_us))
@@ -239,7 +241,7 @@ class Limiter:
         if not self._alone:
             log.warning("limits_without_redis", error=str(error))
             self._alone = True
-            ALONE.set(1)
+            LIMITS_LOCAL.set(1)
         self._alone_until = self._clock() + _RETRY_REDIS_S
 
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 import os
 
 from flask import Flask, Response, g, request
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest, multiprocess
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    multiprocess,
+)
 from prometheus_client import REGISTRY as PROCESS_REGISTRY
 
 REQUESTS = Counter("ots_http_requests_total", "Requests answered", ["service", "method", "route", "status"])
@@ -14,6 +22,30 @@ SECONDS = Histogram(
     "Time to answer",
     ["service", "route"],
     buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120, 300),
+)
+BUILD = Gauge(
+    "ots_build_info",
+    "1; its labels say what runs and on which market",
+    ["service", "version", "market_source"],
+    multiprocess_mode="livemax",
+)
+POOL_CONNECTIONS = Gauge(
+    "ots_database_pool_connections",
+    "Connections of a pool to PostgreSQL: in_use by a request, or idle",
+    ["service", "state"],
+    multiprocess_mode="livesum",
+)
+POOL_WAIT_SECONDS = Histogram(
+    "ots_database_wait_seconds",
+    "How long a caller waited until a connection of the pool was free",
+    ["service"],
+    buckets=(0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+)
+POOL_BUSY = Counter("ots_database_busy_total", "Callers who were told that every connection is busy", ["service"])
+CONNECTS = Counter(
+    "ots_database_connects_total",
+    "Connections of a pool to PostgreSQL: made, failed, or lost (found closed by the server)",
+    ["service", "outcome"],
 )
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
