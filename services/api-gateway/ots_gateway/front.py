@@ -22,7 +22,7 @@ import structlog
 from flask import Request
 
 from ots_common.database import Database
-from ots_common.metrics import METHODS, REQUESTS, SECONDS
+from ots_common.metrics import METHODS, request_series
 from ots_common.problems import Problem
 from ots_gateway import audit
 from ots_gateway.access import GATEWAY, Role, Route, routes_at
@@ -279,7 +279,8 @@ class Front:
 
     def _record(self, asked: Asked, status: int, seconds: float) -> None:
         route = asked.route.pattern if asked.route else "none"
-        counter, histogram = _series(asked.method if asked.method in METHODS else "other", route, status)
+        method = asked.method if asked.method in METHODS else "other"
+        counter, histogram = request_series(GATEWAY, method, route, status)
         counter.inc()
         histogram.observe(seconds)
         user = asked.user
@@ -338,11 +339,6 @@ def _resolved(path: str) -> tuple[tuple[str, ...], dict[str, Route]]:
 def _resolve(target: str) -> tuple[tuple[str, ...], dict[str, Route]]:
     path = target.partition("?")[0]
     return _resolved(path) if len(path) < _REMEMBERED_CHARACTERS else _resolved.__wrapped__(path)
-
-
-@lru_cache(maxsize=4096)
-def _series(method: str, route: str, status: int) -> tuple[Any, Any]:
-    return REQUESTS.labels(GATEWAY, method, route, str(status)), SECONDS.labels(GATEWAY, route)
 
 
 def _shape(answer: Answer) -> tuple[int, Fields, bytes | Stream]:

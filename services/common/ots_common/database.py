@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import select
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +14,7 @@ import psycopg2
 import psycopg2.extensions
 import psycopg2.extras
 
+from ots_common.metrics import CONNECTS, POOL_BUSY, POOL_CONNECTIONS, POOL_WAIT_SECONDS
 from ots_common.problems import unavailable
 from ots_common.settings import ServiceSettings
 
@@ -36,6 +38,9 @@ class Database:
         self._wait_s = wait_s
         self._idle: queue.LifoQueue[Connection] = queue.LifoQueue()
         self._slots = threading.BoundedSemaphore(size)
+        self._lent_now = POOL_CONNECTIONS.labels(application, "in_use")
+        self._idle_now = POOL_CONNECTIONS.labels(application, "idle")
+        self._waited = POOL_WAIT_SECONDS.labels(application)
 
     @classmethod
     def of_service(cls, name: str, settings: ServiceSettings) -> Database:
@@ -50,9 +55,13 @@ class Database:
     @contextmanager
     def connection(self) -> Iterator[Connection]:
         """Lend a connection in a transaction: committed at the end, rolled back when an exception passes."""
+        asked = time.perf_counter()
         if not self._slots.acquire(timeout=self._wait_s):
+            POOL_BUSY.labels(self._application).inc()
             raise unavailable("every database connection of this process is busy")
         try:
+            self._lent_now.inc()
+            self._waited.observe(time.perf_counter() - asked)
             connection = self._checkout()
             try:
                 yield connection
@@ -62,8 +71,10 @@ class Database:
                 raise
             finally:
                 if not connection.closed:
+                    self._idle_now.inc()
                     self._idle.put(connection)
         finally:
+            self._lent_now.dec()
             self._slots.release()
 
     def rows(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[tuple[Any, ...]]:
@@ -94,16 +105,28 @@ class Database:
                 self._idle.get_nowait().close()
             except queue.Empty:
                 return
+            self._idle_now.dec()
 
     def _checkout(self) -> Connection:
         while True:
             try:
                 connection = self._idle.get_nowait()
             except queue.Empty:
-                return connect(self._dsn, application=self._application)
+                return self._connect()
+            self._idle_now.dec()
             if _alive(connection):
                 return connection
+            CONNECTS.labels(self._application, "lost").inc()
             connection.close()
+
+    def _connect(self) -> Connection:
+        try:
+            connection = connect(self._dsn, application=self._application)
+        except psycopg2.Error:
+            CONNECTS.labels(self._application, "failed").inc()
+            raise
+        CONNECTS.labels(self._application, "made").inc()
+        return connection
 
 
 def _alive(connection: Connection) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 
 from flask import Flask, Response, g, request
 from prometheus_client import (
@@ -15,6 +16,8 @@ from prometheus_client import (
     multiprocess,
 )
 from prometheus_client import REGISTRY as PROCESS_REGISTRY
+
+from ots_common import __version__
 
 REQUESTS = Counter("ots_http_requests_total", "Requests answered", ["service", "method", "route", "status"])
 SECONDS = Histogram(
@@ -63,8 +66,20 @@ def observe_request(service: str, status: int, seconds: float) -> None:
     """Count one answer under its route's pattern: never under the path, whose values have no bound."""
     route = g.get("metrics_route") or (request.url_rule.rule if request.url_rule else "none")
     method = request.method if request.method in METHODS else "other"
-    REQUESTS.labels(service, method, route, str(status)).inc()
-    SECONDS.labels(service, route).observe(seconds)
+    counter, histogram = request_series(service, method, route, status)
+    counter.inc()
+    histogram.observe(seconds)
+
+
+@lru_cache(maxsize=4096)
+def request_series(service: str, method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+    """What counts such requests; found once, because looking it up costs as much as counting."""
+    return REQUESTS.labels(service, method, route, str(status)), SECONDS.labels(service, route)
+
+
+def state_build(service: str, market_source: str) -> None:
+    """Say what runs; once a process, after the fork."""
+    BUILD.labels(service, __version__, market_source).set(1)
 
 
 def install(app: Flask) -> None:

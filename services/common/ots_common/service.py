@@ -144,6 +144,7 @@ def _create(
     app.url_map.strict_slashes = True
     app.url_map.merge_slashes = False
     problems.install(app)
+    metrics.state_build(name, settings.market_source)
 
     @app.before_request
     def _start() -> None:
