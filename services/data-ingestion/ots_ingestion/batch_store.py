@@ -7,7 +7,7 @@ away: what it remembers (repeats, instruments) may belong to rows that were roll
 from __future__ import annotations
 
 import itertools
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -46,12 +46,14 @@ Groups = Mapping[int, NDArray[Any]]
 
 @dataclass
 class Outcome:
-    """What became of a batch. ``newest``: schema -> the newest index time (ns) among its records that are rows;
+    """What became of a batch. ``counts``: (schema, outcome) -> records, which add up to the tally, without a schema for
+    what is of none that is stored; ``newest``: schema -> the newest index time (ns) among its records that are rows;
     ``stored``: schema -> rows stored for the first time; ``index_ns``: the index times of all rows; ``bars``: which
     minute bars the rows belong to, as ``minute since 1970 << 32 | instrument``.
     """
 
     tally: Tally = field(default_factory=Tally)
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     touched: set[int] = field(default_factory=set)
     newest: dict[str, int] = field(default_factory=dict)
     stored: dict[str, int] = field(default_factory=dict)
@@ -87,6 +89,7 @@ class Prepared:
     mappings: NDArray[Any] | None
     groups: list[Group]
     tally: Tally
+    counts: Counter[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -136,22 +139,26 @@ class BatchStore:
         """Look a batch (rtype -> records) over: what of it becomes rows, and what must be known before it does."""
         found = []
         tally = Tally()
+        counts: Counter[tuple[str, str]] = Counter()
         for rtype, records in groups.items():
             schema = self._schema_of(rtype)
             if rtype in CONTROL_RTYPES:
                 tally.control += len(records)
+                counts["", "control"] += len(records)
             elif schema is None:
                 tally.reject(f"unsupported_record_type_{rtype}", len(records))
+                counts["", "rejected"] += len(records)
             else:
                 extent = extent_of(schema, records)
                 for reason, number in extent.rejected.items():
                     tally.reject(reason, number)
+                    counts[schema, "rejected"] += number
                 kept = records if extent.accepted is None else records[extent.accepted]
                 found.append(Group(schema, records, kept, extent))
         # always the same order, so that two writers take their locks alike
         found.sort(key=lambda g: (g.schema != "definition", table_of(g.schema) != "quotes", g.schema))
         number = sum(len(records) for records in groups.values())
-        return Prepared(number, groups.get(SYMBOL_MAPPING), found, tally)
+        return Prepared(number, groups.get(SYMBOL_MAPPING), found, tally, counts)
 
     def pieces(self, batch: Prepared) -> Iterator[Piece]:
         """The rows of a batch, group by group, ready to be stored. Every batch's must be taken, in their order."""
@@ -170,7 +177,7 @@ class BatchStore:
 
     def store_prepared(self, connection: Connection, batch: Prepared, pieces: Iterator[Piece]) -> Outcome:
         """Store a batch that was prepared. Takes its own from ``pieces``, which may go on with those of later ones."""
-        outcome = Outcome(batch.tally)
+        outcome = Outcome(batch.tally, batch.counts)
         self._learn_mappings(batch)
         for group in batch.groups:
             if group.extent.rejected:
@@ -254,6 +261,8 @@ class BatchStore:
         tally.stored += done.stored
         tally.revised += done.revised
         tally.duplicate += done.duplicate
+        for kind in ("stored", "revised", "duplicate"):
+            outcome.counts[group.schema, kind] += getattr(done, kind)
         outcome.stored[group.schema] = done.stored + done.revised
         outcome.touched |= touched
         if len(extent.keys):
@@ -277,6 +286,7 @@ class BatchStore:
         records = np.concatenate([one for one, _ in unknown])
         counted = [ords for _, ords in unknown if ords is not None]
         outcome.tally.reject(_UNKNOWN, len(records))
+        outcome.counts[group.schema, "rejected"] += len(records)
         self._bury(connection, group.schema, _UNKNOWN, records, np.concatenate(counted) if counted else None)
 
     def _bury(

@@ -65,7 +65,7 @@ class Importer:
                 with self._connection:
                     outcome = self._batches.store_prepared(self._connection, one.batch, pieces)
                     runs.advance(self._connection, self._run.run_id, one.first, outcome.tally)
-                metrics.count_batch(self._header.dataset, outcome.tally)
+                metrics.count_batch(self._header.dataset, outcome.counts)
                 self._after_commit(outcome.touched)
         return True
 

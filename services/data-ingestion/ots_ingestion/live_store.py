@@ -421,7 +421,7 @@ class Storer:
         bars: set[int] = set()
         newest = 0
         for outcome in outcomes:
-            metrics.count_batch(self._dataset, outcome.tally)
+            metrics.count_batch(self._dataset, outcome.counts)
             touched |= outcome.touched
             bars |= outcome.bars
             newest = max([newest, *outcome.newest.values()])
