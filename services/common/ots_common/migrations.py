@@ -15,7 +15,7 @@ from psycopg2 import sql
 
 from ots_common.database import Connection, connect
 
-_LOCK = 0x4F5453  # "OTS"
+LOCK = 0x4F5453  # "OTS"
 _NAME = re.compile(r"^\d{4}\.[a-z0-9-]+\.sql$")
 
 
@@ -23,8 +23,8 @@ class MigrationError(Exception):
     """The folder and what was applied do not belong together."""
 
 
-def migrate(dsn: str, folder: Path, *, role: str) -> list[str]:
-    """Apply what is missing of ``folder`` as ``role``, who will own it; the names applied now.
+def migrate(dsn: str, folder: Path, *, role: str, last: str | None = None) -> list[str]:
+    """Apply what is missing of ``folder`` as ``role``, who will own it, up to and with ``last``; the names applied now.
 
     Raises :class:`MigrationError`, psycopg2.Error.
     """
@@ -34,7 +34,7 @@ def migrate(dsn: str, folder: Path, *, role: str) -> list[str]:
         connection.autocommit = True
         with connection.cursor() as cursor:
             cursor.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
-            cursor.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))  # held until the connection closes
+            cursor.execute("SELECT pg_advisory_lock(%s)", (LOCK,))  # held until the connection closes
             cursor.execute(
                 "CREATE TABLE IF NOT EXISTS applied_migrations (name text PRIMARY KEY, sha256 text NOT NULL,"
                 " applied_at timestamptz NOT NULL DEFAULT now())"
@@ -43,7 +43,7 @@ def migrate(dsn: str, folder: Path, *, role: str) -> list[str]:
             applied = dict(cursor.fetchall())
         _check_history(files, applied)
         connection.autocommit = False
-        pending = [path for path in files if path.name not in applied]
+        pending = [path for path in files if path.name not in applied and (last is None or path.name <= last)]
         for path in pending:
             _apply(connection, path)
         return [path.name for path in pending]
@@ -66,7 +66,7 @@ def _check_history(files: list[Path], applied: dict[str, str]) -> None:
     for name, checksum in applied.items():
         if name not in known:
             raise MigrationError(f"{name} was applied, but is not here: this checkout is older than its database")
-        if _checksum(known[name]) != checksum:
+        if sha256_of(known[name]) != checksum:
             raise MigrationError(f"{name} was edited after it was applied: undo that and add a new migration")
     if applied:
         last = max(applied)
@@ -77,8 +77,9 @@ def _check_history(files: list[Path], applied: dict[str, str]) -> None:
 def _apply(connection: Connection, path: Path) -> None:
     with connection, connection.cursor() as cursor:
         cursor.execute(path.read_text())
-        cursor.execute("INSERT INTO applied_migrations (name, sha256) VALUES (%s, %s)", (path.name, _checksum(path)))
+        cursor.execute("INSERT INTO applied_migrations (name, sha256) VALUES (%s, %s)", (path.name, sha256_of(path)))
 
 
-def _checksum(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """A migration's checksum."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -50,8 +51,12 @@ class ProvisionSettings(BaseSettings):
     migrations_dir: Path
 
 
-def provision(settings: ProvisionSettings) -> list[str]:
-    """Make or mend everything; what was changed, in words. Raises psycopg2.Error, MigrationError."""
+def provision(settings: ProvisionSettings, *, fill: Callable[[str, str, str], None] | None = None) -> list[str]:
+    """Make or mend everything; what was changed, in words. Raises psycopg2.Error, MigrationError.
+
+    ``fill``: called for each database before its migrations, with ``market`` or ``accounts``, its DSN and its owner; a
+    backup is restored so.
+    """
     admin = settings.admin_database_url.get_secret_value()
     passwords = {
         OWNER: settings.db_password_owner,
@@ -78,11 +83,13 @@ def provision(settings: ProvisionSettings) -> list[str]:
             (settings.market_database, OWNER, "market"),
             (settings.accounts_database, ACCOUNTS, "accounts"),
         ):
-            _prepare_database(_with_database(admin, database), owner, timescale=folder == "market")
-            applied = migrate(_with_database(admin, database), settings.migrations_dir / folder, role=owner)
+            _prepare_database(with_database(admin, database), owner, timescale=folder == "market")
+            if fill is not None:
+                fill(folder, with_database(admin, database), owner)
+            applied = migrate(with_database(admin, database), settings.migrations_dir / folder, role=owner)
             done += [f"applied {name} to {database}" for name in applied]
-        _grant_reading(_with_database(admin, settings.market_database))
-        _give_away_the_audit_log(_with_database(admin, settings.accounts_database))
+        _grant_reading(with_database(admin, settings.market_database))
+        _give_away_the_audit_log(with_database(admin, settings.accounts_database))
     finally:
         connection.close()
     return done
@@ -219,7 +226,8 @@ def _give_away_the_audit_log(dsn: str) -> None:
         connection.close()
 
 
-def _with_database(dsn: str, database: str) -> str:
+def with_database(dsn: str, database: str) -> str:
+    """The same server's DSN of another database."""
     return urlunsplit(urlsplit(dsn)._replace(path="/" + quote(database)))
 
 
