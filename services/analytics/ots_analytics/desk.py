@@ -12,6 +12,7 @@ from flask import Response
 from ots_analytics.answers import Answers, version_in_use
 from ots_analytics.chains import Moment, underlyings_of
 from ots_analytics.memory import Memory
+from ots_analytics.metrics import count_chain
 from ots_analytics.priced_chains import PricedChain, price_chain, read_inputs
 from ots_analytics.settings import AnalyticsSettings
 from ots_analytics.stages import stage
@@ -83,7 +84,9 @@ class Desk:
         with stage("sql"):
             inputs = read_inputs(self._database, self.sessions, underlying, moment, self._max_age_ns)
         with stage("mathematics"):
-            return price_chain(underlying, moment, inputs, self._max_age_ns)
+            chain = price_chain(underlying, moment, inputs, self._max_age_ns)
+        count_chain(chain)
+        return chain
 
     def _no_chain(self, underlying: str, moment: Moment) -> Problem:
         available = [

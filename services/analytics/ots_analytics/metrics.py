@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from prometheus_client import Counter, Histogram
+
+from ots_market.underlyings import counted_as
+
+if TYPE_CHECKING:
+    from ots_analytics.priced_chains import PricedChain
+
+STAGES = ("sql", "mathematics", "reading", "scan", "encoding")
+_REASONS = frozenset(
+    {"no_quote", "stale", "crossed", "no_bid", "no_ask", "no_spot", "no_rate", "no_forward", "below_intrinsic",
+     "above_bound", "no_volatility"}
+)  # fmt: skip
+_FITS = ("clean", "violating", "none")
+_KINDS = ("butterfly", "calendar", "between")
 
 STAGE_SECONDS = Histogram(
     "ots_analytics_stage_seconds",
-    "Time in one stage of making an answer; what was found ready has none",
+    "Time within one stage of making an answer, each time it is entered; what was found ready has none",
     ["stage"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )
@@ -30,3 +45,39 @@ SURFACE_VIOLATIONS = Counter(
     "Points of fitted surfaces that admit arbitrage between the quoted strikes, by kind",
     ["underlying", "kind"],
 )
+
+
+def observe_stage(name: str, seconds: float) -> None:
+    """Time within a stage of ``STAGES``."""
+    _stages.get(name, _other_stage).observe(seconds)
+
+
+def count_chain(chain: PricedChain) -> None:
+    """Count a chain that was computed, its contracts, and its surface where one was fitted."""
+    underlying = counted_as(chain.underlying)
+    CHAINS.labels(underlying, _outcome(chain)).inc()
+    if chain.quality["with_volatility"]:
+        CONTRACTS.labels(underlying, "priced").inc(chain.quality["with_volatility"])
+    for reason, contracts in chain.quality["without_volatility"].items():
+        CONTRACTS.labels(underlying, reason if reason in _REASONS else "other").inc(contracts)
+    if chain.surface is None:
+        return
+    found = chain.surface.certificate
+    fit = "none" if not chain.surface.years.size else "clean" if found.arbitrage_free_inside else "violating"
+    SURFACE_FITS.labels(fit).inc()
+    for kind, part in zip(_KINDS, (found.butterfly_inside, found.calendar_inside, found.between_inside), strict=True):
+        SURFACE_VIOLATIONS.labels(underlying, kind).inc(part.failing)
+
+
+def _outcome(chain: PricedChain) -> str:
+    if not len(chain):
+        return "empty"
+    if chain.spot is None:
+        return "no_spot"
+    return "no_rate" if chain.rate.kind is None else "priced"
+
+
+_other_stage = STAGE_SECONDS.labels("other")
+_stages = {name: STAGE_SECONDS.labels(name) for name in STAGES}
+for _fit in _FITS:
+    SURFACE_FITS.labels(_fit)

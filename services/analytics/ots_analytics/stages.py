@@ -1,4 +1,4 @@
-"""How long the stages of an answer took, for its ``Server-Timing``."""
+"""How long the stages of an answer took, for its ``Server-Timing`` and the metrics."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ from contextlib import contextmanager
 
 from flask import Response, g, has_request_context
 
+from ots_analytics.metrics import observe_stage
+
 
 @contextmanager
 def stage(name: str) -> Iterator[None]:
-    """Adds the time spent within to the stage ``name`` of the request, if there is one."""
+    """Counts the time spent within, and adds it to the stage ``name`` of the request, if there is one."""
     started = time.perf_counter()
     try:
         yield
     finally:
+        seconds = time.perf_counter() - started
+        observe_stage(name, seconds)
         if has_request_context():
             stages: dict[str, float] = g.setdefault("stages", {})
-            stages[name] = stages.get(name, 0.0) + time.perf_counter() - started
+            stages[name] = stages.get(name, 0.0) + seconds
 
 
 def state_stages(response: Response) -> Response:

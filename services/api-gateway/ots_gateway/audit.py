@@ -24,7 +24,7 @@ from ots_common.database import Database
 from ots_common.problems import Problem
 from ots_gateway.audit_log import FIELDS, GENESIS, Entry, append, hash_of
 from ots_gateway.identity import User
-from ots_gateway.metrics import AUDIT_ENTRIES, AUDIT_LOST
+from ots_gateway.metrics import TokenKind, count_audit_entry, count_tokens
 
 log = structlog.get_logger("audit")
 
@@ -46,6 +46,9 @@ _OWN_WRITES = tuple(
     )
 )
 _BATCH = 100
+_TOKENS: dict[str, TokenKind] = {
+    "login": "login", "login_failed": "login", "refresh": "refresh", "refresh_failed": "refresh", "key_create": "key"
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,8 @@ def event_of(method: str, path: str, status: int, *, forwarded: bool) -> str | N
 
 def record(database: Database, request: Request, request_id: str, user: User | None, status: int, event: str) -> None:
     """Write a row. The deed is done by then: a row that cannot be written is logged as an error and counted."""
+    if event in _TOKENS:
+        count_tokens(_TOKENS[event], issued=status < 300)
     told = g.get("audit_note") if has_request_context() else None
     entry = Entry(
         request_id=request_id,
@@ -108,11 +113,10 @@ def record(database: Database, request: Request, request_id: str, user: User | N
     try:
         number, digest = _writer_of(database).write(entry)
     except (psycopg2.Error, Problem) as error:
-        AUDIT_LOST.inc()
-        AUDIT_ENTRIES.labels("lost").inc()
+        count_audit_entry(written=False)
         log.error("audit_row_lost", error=str(error).strip(), row=entry)
         return
-    AUDIT_ENTRIES.labels("written").inc()
+    count_audit_entry(written=True)
     # outside the database: what a row's hash was, should somebody rewrite the chain from there on
     log.info("audit_row", entry_id=number, hash=digest.hex(), audit_event=entry.event)
 

@@ -138,7 +138,7 @@ class Authenticator:
         claims = self._authority.verify(token)
         session = self._sessions.find(claims.session_id)
         if session is None or session.user_id != claims.user_id:
-            raise InvalidTokenError("the token was revoked")
+            raise InvalidTokenError("the token was revoked", "revoked")
         user = User(
             user_id=claims.user_id,
             username=session.username,
@@ -153,7 +153,7 @@ class Authenticator:
     def _verify_key(self, text: str) -> _Remembered:
         key = self._api_keys.find(api_keys.hash_of(text))
         if key is None:
-            raise InvalidTokenError("not a key of this platform, or it is revoked or has expired")
+            raise InvalidTokenError("not a key of this platform, or it is revoked or has expired", "key")
         user = User(
             user_id=key.user_id,
             username=key.username,
@@ -200,14 +200,14 @@ class Authenticator:
 def _credential(authorization: str | None, api_key: str | None) -> str:
     if api_key is not None:
         if authorization is not None:
-            raise InvalidTokenError("send a token or a key, not both")
+            raise InvalidTokenError("send a token or a key, not both", "malformed")
         if not api_keys.is_one(api_key):
-            raise InvalidTokenError("not a key of this platform")
+            raise InvalidTokenError("not a key of this platform", "key")
         return api_key
     scheme, _, token = (authorization or "").partition(" ")
     token = token.strip()
     if scheme.lower() != "bearer" or not token:
-        raise InvalidTokenError(_ANSWER_WITHOUT)
+        raise InvalidTokenError(_ANSWER_WITHOUT, "malformed" if authorization else "none")
     return token
 
 

@@ -21,6 +21,7 @@ from gunicorn.util import close_graceful  # type: ignore[import-untyped]
 
 from ots_common.problems import Problem
 from ots_gateway.deadlines import TICK_S
+from ots_gateway.metrics import CONNECTIONS, Refusal, count_refusal
 from ots_gateway.settings import GatewaySettings
 from ots_gateway.upstream import BrokenBodyError, Connection, LateBodyError
 from ots_gateway.wire import (
@@ -103,6 +104,7 @@ class ClientConnection:
 
     def serve(self) -> None:
         """Answer request after request."""
+        CONNECTIONS.inc()
         try:
             while self._one():
                 pass
@@ -113,6 +115,7 @@ class ClientConnection:
             # the application answers its own errors: this is one of ours, and all that is left is to end
             log.exception("unhandled_error", error=repr(error))
         finally:
+            CONNECTIONS.dec()
             self._sock.close()
 
     def look(self, now: float) -> None:
@@ -315,6 +318,7 @@ class ClientConnection:
             "Content-Type: application/problem+json\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
             f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         )
+        count_refusal(_REFUSALS.get(error.kind, "malformed"))
         log.info("refused_bytes", address=self.address, status=error.status, error=error.detail)
         self.enter(Phase.SEND, self._settings.write_idle_s)
         self.send(head.encode("ascii") + body)
@@ -434,6 +438,9 @@ class Body:
 _REASONS = {
     400: "Bad Request", 408: "Request Timeout", 414: "URI Too Long", 417: "Expectation Failed",
     431: "Request Header Fields Too Large", 501: "Not Implemented", 505: "HTTP Version Not Supported",
+}  # fmt: skip
+_REFUSALS: dict[str, Refusal] = {
+    "too-slow": "slow", "target-too-long": "size", "head-too-large": "size", "too-many-fields": "size"
 }  # fmt: skip
 _dated: tuple[int, str] = (0, "")
 

@@ -33,7 +33,7 @@ from ots_gateway.clients import Clients, neighbourhood
 from ots_gateway.idempotency import KEPT_BYTES, Claim, Fingerprint, IdempotencyKeys, Replay, check
 from ots_gateway.identity import InvalidTokenError, User
 from ots_gateway.limits import PER_ADDRESS, Limiter, Verdict
-from ots_gateway.metrics import CLIENTS_LEFT
+from ots_gateway.metrics import CLIENTS_LEFT, Refusal, count_auth_failure, count_refusal
 from ots_gateway.proxy import Proxy, Sender, returned_fields
 from ots_gateway.settings import GatewaySettings
 from ots_gateway.upstream import Answer, BrokenBodyError, ClientLeftError, Stream
@@ -45,6 +45,13 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 ASKED = "ots.asked"
+# the kinds of problems that are refusals, as they are counted
+_REFUSALS: dict[str, Refusal] = {
+    "host": "host", "path": "path", "not-found": "policy", "method-not-allowed": "method",
+    "not-authenticated": "credential", "role": "role", "scope": "scope", "rate-limit": "limit", "body": "malformed",
+    "too-slow": "slow", "too-large": "size", "idempotency-in-progress": "idempotency",
+    "idempotency-key-reused": "idempotency", "idempotency-too-large": "idempotency",
+}  # fmt: skip
 
 StartResponse = Callable[..., Any]
 Fields = list[tuple[str, str]]
@@ -170,6 +177,7 @@ class Front:
         try:
             user = self._authenticator.authenticate(authorization, key)
         except InvalidTokenError as error:
+            count_auth_failure(error.why)
             raise _unauthenticated(str(error), offered=bool(authorization or key)) from error
         asked.user = user
         if route.role is None or user.role < route.role:
@@ -245,6 +253,8 @@ class Front:
             verdict = self._limiter.spend("stranger", neighbourhood(asked.address), 1)
             if verdict is not None and verdict.retry_after_s:
                 problem = self._limiter.refusal(verdict)
+        if (why := _REFUSALS.get(problem.kind)) is not None:
+            count_refusal(why)
         fields = [("Content-Type", "application/problem+json"), *problem.headers.items()]
         body = json.dumps(problem.body(asked.path, asked.request_id), separators=(",", ":")).encode()
         return problem.status, fields, body

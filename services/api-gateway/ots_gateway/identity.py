@@ -6,10 +6,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ots_gateway.access import Role
+from ots_gateway.metrics import AuthFailure
 
 
 class InvalidTokenError(Exception):
-    """The credential is missing, broken, expired, revoked, or not ours; its text may be told to the client."""
+    """The credential is missing, broken, expired, revoked, or not ours; its text may be told to the client.
+
+    ``why``: as it is counted.
+    """
+
+    def __init__(self, text: str, why: AuthFailure) -> None:
+        super().__init__(text)
+        self.why = why
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 from ots_common.database import Database
+from ots_gateway.metrics import LOCKOUTS
 
 FORGET_AFTER = "24 hours"
 LOCKED_AT_MOST_S = 900
@@ -75,10 +76,15 @@ class Lockout:
         """The password was wrong, or the attempt was not admitted; costs the same either way."""
         with self._database.connection() as connection, connection.cursor() as cursor:
             failures, _ = _take(cursor, attempt.account)
+            closes_account = attempt.counted
             if attempt.admitted and not attempt.counted:
-                _count(cursor, attempt.account, _penalty_s(failures + 1 - self._per_account))
+                penalty_s = _penalty_s(failures + 1 - self._per_account)
+                closes_account = penalty_s > 0
+                _count(cursor, attempt.account, penalty_s)
             failures, _ = _take(cursor, attempt.address)
-            _count(cursor, attempt.address, _penalty_s(failures + 1 - self._per_address))
+            penalty_s = _penalty_s(failures + 1 - self._per_address)
+            _count(cursor, attempt.address, penalty_s)
+        LOCKOUTS.inc(closes_account + (penalty_s > 0))
 
     def succeeded(self, attempt: Attempt) -> None:
         """The password was right: the account's count begins anew; the address's does not, an attacker may have an

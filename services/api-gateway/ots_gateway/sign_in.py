@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ots_common.problems import Problem
 from ots_gateway.lockout import Lockout
+from ots_gateway.metrics import count_auth_failure
 from ots_gateway.passwords import PasswordChecker
 from ots_gateway.users import Credentials, Users, canonical_username
 
@@ -29,6 +30,7 @@ class SignIn:
         """
         waits_s = self._lockout.address_waits_s(address)
         if waits_s:
+            count_auth_failure("address")
             raise Problem(
                 429,
                 "too-many-failures",
@@ -44,4 +46,5 @@ class SignIn:
                 self._lockout.succeeded(attempt)
                 return found
             self._lockout.failed(attempt)
+            count_auth_failure("password" if attempt.admitted else "locked")
             return None

@@ -20,6 +20,7 @@ from gevent.lock import BoundedSemaphore
 from ots_common.problems import Problem, unavailable
 from ots_gateway.breaker import Breaker
 from ots_gateway.deadlines import Watch
+from ots_gateway.metrics import UPSTREAM_SECONDS, UpstreamFailures
 from ots_gateway.settings import GatewaySettings
 from ots_gateway.wire import MAX_HEAD_BYTES, AnswerHead, ChunkedAnswer, head_end
 
@@ -191,27 +192,42 @@ class Upstream:
         self._slots = BoundedSemaphore(settings.upstream_connections)
         self._next = 0
         self.breaker = Breaker(service, settings.breaker_failures, settings.breaker_open_s)
+        self.failures = UpstreamFailures(service)
+        self._seconds = UPSTREAM_SECONDS.labels(service)
 
     def ask(self, question: Question, client: Client | None = None) -> Answer:
         """The answer to ``question``. Raises a 413, 502, 503 or 504 problem, :class:`BrokenBodyError`,
         :class:`TooLargeError`, :class:`ClientLeftError`.
         """
-        self.breaker.enter()
+        try:
+            self.breaker.enter()
+        except Problem:
+            self.failures.count("open")
+            raise
         if not self._slots.acquire(timeout=self._settings.upstream_wait_s):
             self.breaker.abandoned()
+            self.failures.count("busy")
             raise unavailable(f"every connection to the service {self._service} is busy")
         kept = False
+        asked = time.perf_counter()
         try:
             answer = self._answer(question, client)
             kept = answer.stream is not None
+            self._seconds.observe(time.perf_counter() - asked)
+            if answer.status >= 500:
+                self.failures.count("status")
             return answer
         except _LateError as error:
             self.breaker.failed()
+            # without these the slowest would be missing among the times
+            self._seconds.observe(time.perf_counter() - asked)
+            self.failures.count("timeout")
             raise Problem(
                 504, "service-timeout", f"the service {self._service} took longer than {question.timeout_s:g} s"
             ) from error
         except _NoAnswerError as error:
             self.breaker.failed()
+            self.failures.count("cut")
             log.warning("upstream_broke_off", upstream=self._service, error=str(error))
             raise Problem(
                 502, "service-broke-off", f"the service {self._service} broke off before it had answered"
@@ -221,6 +237,7 @@ class Upstream:
             if isinstance(error, BrokenBodyError):
                 raise
             self.breaker.failed()
+            self.failures.count("connect")
             log.warning("upstream_unreachable", upstream=self._service, error=str(error))
             raise Problem(
                 503,
@@ -429,6 +446,7 @@ class Stream:
                 piece = self._read()
             except (ValueError, _LateError) as error:
                 # the head is sent: ending the connection is the only way left to say that the answer is not whole
+                self._upstream.failures.count("timeout" if isinstance(error, _LateError) else "cut")
                 log.warning("upstream_broke_off", error=str(error) or "late")
                 raise ConnectionResetError("the service broke off") from error
             except ClientLeftError as error:

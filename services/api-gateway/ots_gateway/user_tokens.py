@@ -66,12 +66,12 @@ class TokenAuthority:
         try:
             header = jwt.get_unverified_header(token)
         except (jwt.PyJWTError, RecursionError, ValueError) as error:
-            raise InvalidTokenError(_NOT_OURS) from error
+            raise InvalidTokenError(_NOT_OURS, "not_ours") from error
         if not header.keys() <= _HEADER or header.get("typ") != TYPE or header.get("alg") != ALGORITHM:
-            raise InvalidTokenError(_NOT_OURS)
+            raise InvalidTokenError(_NOT_OURS, "not_ours")
         key = self._keys.find(header.get("kid"))
         if key is None:
-            raise InvalidTokenError(_NOT_OURS)
+            raise InvalidTokenError(_NOT_OURS, "not_ours")
         try:
             claims = jwt.decode(
                 token,
@@ -84,15 +84,15 @@ class TokenAuthority:
             )
             return _read(claims, key.kid)
         except jwt.ExpiredSignatureError as error:
-            raise InvalidTokenError("the token has expired") from error
+            raise InvalidTokenError("the token has expired", "expired") from error
         except (jwt.PyJWTError, KeyError, ValueError, TypeError) as error:
-            raise InvalidTokenError(_NOT_OURS) from error
+            raise InvalidTokenError(_NOT_OURS, "not_ours") from error
 
 
 def _read(claims: dict[str, Any], kid: str) -> Claims:
     user_id, session_id = str(claims["sub"]), str(claims["sid"])
     if not (_UUID.fullmatch(user_id) and _UUID.fullmatch(session_id)):
-        raise InvalidTokenError(_NOT_OURS)
+        raise InvalidTokenError(_NOT_OURS, "not_ours")
     return Claims(
         user_id, session_id, Role.named(str(claims["role"])), str(claims["jti"]), kid, float(claims["exp"]) + LEEWAY_S
     )

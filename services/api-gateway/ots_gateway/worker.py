@@ -107,6 +107,9 @@ class GatewayWorker(GeventWorker):  # type: ignore[misc]
 
 
 def _turn_away(sock: Any, answer: bytes) -> None:
+    from ots_gateway.metrics import count_refusal  # after the fork, as above
+
+    count_refusal("connections")
     try:
         sock.settimeout(0)
         sock.send(answer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -10,6 +11,7 @@ from urllib.parse import urlsplit
 import structlog
 from flask import g
 
+from ots_cache.metrics import UPSTREAM_FAILURES, UPSTREAM_SECONDS
 from ots_common.problems import Problem, unavailable
 from ots_common.service import caller
 from ots_common.settings import ServiceSettings
@@ -44,6 +46,7 @@ class OtherService:
         """The answer to GET ``target`` (path and query). Raises a 503 problem when there is none."""
         if self._url is None or self._name not in self._keys:
             raise unavailable(f"this installation does not say where {self._name} is, or how to call it")
+        asked = time.perf_counter()
         connection = http.client.HTTPConnection(self._url.hostname or "", self._url.port or 80, timeout=self._timeout_s)
         try:
             connection.request("GET", target, headers={**headers, **self._own_headers()})
@@ -51,14 +54,19 @@ class OtherService:
             body = response.read(_MOST_BYTES + 1)
             told = {name.lower(): value for name, value in response.getheaders()}
         except TimeoutError as error:
+            UPSTREAM_FAILURES.labels(self._name, "timeout").inc()
             raise Problem(
                 504, "upstream-timeout", f"{self._name} did not answer within {self._timeout_s:g} s"
             ) from error
         except (OSError, http.client.HTTPException) as error:
+            UPSTREAM_FAILURES.labels(self._name, "connect").inc()
             log.warning("upstream_failed", service=self._name, error=str(error))
             raise unavailable(f"{self._name} does not answer") from error
         finally:
+            UPSTREAM_SECONDS.labels(self._name).observe(time.perf_counter() - asked)
             connection.close()
+        if response.status >= 500:
+            UPSTREAM_FAILURES.labels(self._name, "status").inc()
         if len(body) > _MOST_BYTES:
             raise Problem(502, "upstream-too-large", f"{self._name} answered with more than {_MOST_BYTES} bytes")
         return Told(response.status, told, body)

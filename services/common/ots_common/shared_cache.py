@@ -25,7 +25,7 @@ from urllib.parse import quote
 
 import redis
 import structlog
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
 from ots_common.cache_keys import cache_key
 
@@ -39,6 +39,9 @@ LOOKUPS = Counter(
 )
 EVICTED = Counter("ots_shared_cache_evicted_total", "Answers that made room for others")
 NOT_KEPT = Counter("ots_shared_cache_not_kept_total", "Answers made and not kept, by why", ["kind", "reason"])
+REDIS_AWAY = Gauge(
+    "ots_shared_cache_redis_away", "Processes that do without Redis at this moment", multiprocess_mode="livesum"
+)
 NAMESPACE = "derived"
 
 T = TypeVar("T")
@@ -193,6 +196,7 @@ class Breaker:
             was_open, self._open = self._open, True
             self._ask_at = time.monotonic() + self._retry_s
         if not was_open:
+            REDIS_AWAY.set(1)
             log.warning("redis_unavailable", error=str(error))
 
     def _ask_again(self) -> None:
@@ -206,6 +210,7 @@ class Breaker:
                 self._open, self._asking = not answers, False
                 self._ask_at = time.monotonic() + self._retry_s
         if answers:
+            REDIS_AWAY.set(0)
             log.info("redis_answers_again")
 
 

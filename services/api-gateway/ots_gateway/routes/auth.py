@@ -17,6 +17,7 @@ from ots_gateway.authentication import Authenticator
 from ots_gateway.door import remember
 from ots_gateway.identity import User
 from ots_gateway.lockout import network_of
+from ots_gateway.metrics import count_auth_failure
 from ots_gateway.passwords import PasswordChecker, objection
 from ots_gateway.routes.models import (
     NewPassword,
@@ -139,6 +140,7 @@ def blueprint(
         asked = Role.named(body.role) if body.role else None
         remember(User(found.user_id, found.username, found.role))
         if asked is not None and asked > found.role:
+            count_auth_failure("role")
             raise Problem(403, "role", f"{found.username} has the role {found.role.label}, not {asked.label}")
         granted = sessions.open(found.user_id, found.password_hash, asked, network_of(address))
         if granted is None:
@@ -156,6 +158,7 @@ def blueprint(
             granted = sessions.refresh(body.refresh_token)
         except InvalidRefreshError as error:
             audit.note(event="refresh_reused" if error.reused else None, username=error.username)
+            count_auth_failure("refresh_reused" if error.reused else "refresh")
             raise Problem(401, "refresh", str(error), headers=_BEARER) from error
         remember(_user_of(granted))
         return tokens(granted)

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, StringConstraints, WithJsonSchem
 from ots_common.problems import Problem
 from ots_common.schemas import RequestModel
 from ots_gateway.identity import User
+from ots_gateway.metrics import count_refusal
 from ots_gateway.passwords import LONGEST, SHORTEST
 
 RoleName = Literal["viewer", "trader", "operator", "admin"]
@@ -61,5 +62,6 @@ def person() -> User:
     """Who asks, with a password behind it. Raises a 403 problem for a key, which may change nothing about accounts."""
     user = asker()
     if user.credential == "key":
+        count_refusal("scope")
         raise Problem(403, "key", "an API key may not do this: sign in")
     return user

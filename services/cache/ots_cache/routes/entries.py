@@ -10,6 +10,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from ots_cache.metrics import user_entry
 from ots_cache.own_entries import OwnEntries
 from ots_cache.settings import CacheSettings
 from ots_common.paging import decode_cursor, encode_cursor
@@ -90,6 +91,7 @@ def blueprint(settings: CacheSettings, entries: OwnEntries) -> APIBlueprint:
         summary="Your own entries",
         responses={200: EntryListModel, 406: ProblemModel, 422: ProblemModel, 503: ProblemModel},
     )
+    @user_entry("list")
     def list_own(query: PageQuery) -> Response:
         position = decode_cursor(query.cursor, (int, str)) if query.cursor else None
         after = (position[0], position[1]) if position else None
@@ -111,6 +113,7 @@ def blueprint(settings: CacheSettings, entries: OwnEntries) -> APIBlueprint:
         summary="Keep an entry of your own",
         responses={201: EntryModel, 413: ProblemModel, 422: ProblemModel, 503: ProblemModel},
     )
+    @user_entry("keep")
     def keep(body: EntryBody) -> Response:
         if body.ttl > settings.max_ttl_s:
             raise invalid("#/body/ttl", f"must be at most {settings.max_ttl_s} seconds")
@@ -139,6 +142,7 @@ def blueprint(settings: CacheSettings, entries: OwnEntries) -> APIBlueprint:
         summary="An entry of your own",
         responses={200: EntryModel, 404: ProblemModel, 503: ProblemModel},
     )
+    @user_entry("read")
     def read(path: KeyPath) -> Response:
         text = entries.get(caller().user, path.key)
         if text is None:
@@ -150,6 +154,7 @@ def blueprint(settings: CacheSettings, entries: OwnEntries) -> APIBlueprint:
         summary="Forget an entry of your own",
         responses={204: None, 404: ProblemModel, 503: ProblemModel},
     )
+    @user_entry("delete")
     def forget(path: KeyPath) -> Response:
         if not entries.delete(caller().user, path.key):
             raise _gone(path.key)
