@@ -17,6 +17,7 @@ import psycopg2
 import pytest
 from databento_dbn import Schema
 from psycopg2.extensions import make_dsn
+from pydantic import SecretStr
 
 from backfill_support import CALL, IDS, PUT, bars_of, day, quotes_of, trades_of
 from data_ingestion_support import Ingestion
@@ -351,6 +352,24 @@ def test_a_fresh_database_counts_as_empty(pair, backup):
     # of the filled one only what this module's tests wrote after the backup is gone
     assert pair.contents().keys() == before.keys()
     assert pair.contents()["public.trades"] == before["public.trades"]
+
+
+def test_from_one_flavour_and_server_into_the_other(pair, backup, postgres_url):
+    """Native partitions become hypertables and hypertables partitions; PostgreSQL 17 and 18 read each other."""
+    servers = {server_of(flavour, postgres_url) for flavour in FLAVOURS}
+    (other,) = servers - {pair.admin}
+    moved = Pair(pair.settings.model_copy(update={"admin_database_url": SecretStr(other)}))
+    try:
+        restore(moved.settings, backup, say=lambda line: None)
+        before, after = pair.contents(), moved.contents()
+        for contents in (before, after):
+            # names the flavour, and which tables
+            del contents["public.time_tables"]
+        assert after["public.trades"] == before["public.trades"]
+        assert after["public.bars_1m"] == before["public.bars_1m"]
+        assert after.keys() == before.keys()
+    finally:
+        moved.destroy()
 
 
 def test_real_and_invented_markets_stay_apart(pair, backup):

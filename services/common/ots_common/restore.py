@@ -156,10 +156,23 @@ def _transaction(cursor: psycopg2.extensions.cursor) -> Iterator[None]:
 
 @contextmanager
 def _without_triggers(cursor: psycopg2.extensions.cursor, table: TableCopy) -> Iterator[None]:
-    """What triggers wrote once is in the backup; and the audit log lets nothing be deleted."""
-    cursor.execute(sql.SQL("ALTER TABLE {} DISABLE TRIGGER USER").format(table.identifier))
+    """What triggers wrote once is in the backup; and the audit log lets nothing be deleted.
+
+    Dropped and made again as they were: hypertables do not let them be disabled.
+    """
+    cursor.execute(
+        """
+        SELECT tgname, pg_get_triggerdef(t.oid) FROM pg_trigger t JOIN pg_proc p ON p.oid = tgfoid
+        JOIN pg_namespace n ON n.oid = pronamespace
+        WHERE tgrelid = %s::regclass AND NOT tgisinternal AND nspname !~ '^_?timescaledb'""",
+        (table.identifier.as_string(cursor),),
+    )
+    triggers = cursor.fetchall()
+    for name, _ in triggers:
+        cursor.execute(sql.SQL("DROP TRIGGER {} ON {}").format(sql.Identifier(name), table.identifier))
     yield
-    cursor.execute(sql.SQL("ALTER TABLE {} ENABLE TRIGGER USER").format(table.identifier))
+    for _, definition in triggers:
+        cursor.execute(definition)
 
 
 def _in_order_of_references(cursor: psycopg2.extensions.cursor, copy: DatabaseCopy) -> list[TableCopy]:
