@@ -18,6 +18,7 @@ from ots_common.database import Connection
 from ots_common.times import to_datetime
 from ots_ingestion.identity import has_equals
 from ots_ingestion.layouts import BAR_TABLES, Rows, unique_days
+from ots_ingestion.row_ledger import RowLedger
 from ots_market.bars import bars_from_trades
 from ots_market.timeframes import DAY_NS, MINUTE_NS, Timeframe
 
@@ -276,8 +277,10 @@ class Writing:
         self._written_us = np.full(len(self._ids), nothing)
         self._offered = 0
         self._inserted = 0
+        self._rebuilt = 0
         self._newest: list[list[Column]] = []
         self._bars: list[_Bars] = []
+        self._ledger = RowLedger(table)
         self._unsure: list[Int64] = []
         self._written: list[tuple[Int64, Int64]] = []
         self._changed: set[int] = set()
@@ -331,9 +334,10 @@ class Writing:
         self._written.append((piece.own_ns, piece.digests))
         if held is None:
             copy_in(self._connection, self._table, columns)
+            self._ledger.add(columns)
             self._inserted += len(piece)
         else:
-            self._inserted += _insert(self._connection, self._table, columns, held)
+            self._inserted += _insert(self._connection, self._table, columns, held, self._ledger)
             if piece.bars is not None:
                 self._unsure.append(np.unique(_minute_keys(instruments[held], piece.own_ns[held] // MINUTE_NS)))
         if piece.bars is not None:
@@ -371,8 +375,10 @@ class Writing:
                 _update_price_latest(self._connection, "trade", columns)
             else:
                 _upsert_latest(self._connection, "quote_latest", _newest_of(columns), {})
-        if self._inserted:
+        # trades that are there already may still make bars: of those that retention dropped
+        if self._inserted or self._rebuilt:
             _note(self._connection, self._table, self._changed)
+        self._ledger.write(self._connection)
         return Stored(stored=self._inserted, duplicate=self._offered - self._inserted)
 
     def _build_minutes(self) -> None:
@@ -405,7 +411,7 @@ class Writing:
         columns = _concatenated([one.columns() for one in found if len(one.minutes)])
         if columns:
             given, values = _given(self._connection, "bars_1m", columns)
-            _upsert_bars(self._connection, "bars_1m", given, values, "b.origin = 't'")
+            self._rebuilt = _upsert_bars(self._connection, "bars_1m", given, values, "b.origin = 't'")
 
 
 def _concatenated(parts: Sequence[Sequence[Column]]) -> list[Column]:
@@ -440,16 +446,19 @@ def _in_order(keys: tuple[Int64, ...]) -> Int64:
     return order
 
 
-def _insert(connection: Connection, table: str, columns: Sequence[Column], held: NDArray[np.bool_]) -> int:
+def _insert(
+    connection: Connection, table: str, columns: Sequence[Column], held: NDArray[np.bool_], ledger: RowLedger
+) -> int:
     """Store rows of which those of ``held`` may be there already; how many were not."""
     inserted = int((~held).sum())
     if inserted:
-        copy_in(connection, table, _take(columns, ~held))
+        new = _take(columns, ~held)
+        copy_in(connection, table, new)
+        ledger.add(new)
     names = ", ".join(column.name for column in columns)
     given, values = _given(connection, table, _take(columns, held))
-    with connection.cursor() as cursor:
-        cursor.execute(f"INSERT INTO {table} ({names}) SELECT {names} FROM {given} ON CONFLICT DO NOTHING", values)
-        return inserted + cursor.rowcount
+    insert = f"INSERT INTO {table} ({names}) SELECT {names} FROM {given} ON CONFLICT DO NOTHING"
+    return inserted + ledger.insert(connection, insert, values, columns)
 
 
 def _given(connection: Connection, table: str, columns: Sequence[Column]) -> tuple[str, list[str]]:
@@ -492,7 +501,10 @@ def _upsert_vendors(
     superseded = len(order) - int(last.sum())
     order = order[last]
     staged = [Column("instrument_id", "int4", instruments), Column("ts", "timestamptz", starts // 1000), *columns]
-    stage = _stage(connection, table, _take(staged, order))
+    staged = _take(staged, order)
+    ledger = RowLedger(table)
+    ledger.add(staged)
+    stage = _stage(connection, table, staged)
     same = " AND ".join(f"b.{name} = s.{name}" for name in _BAR_VALUES)
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtext('write ' || %s))", (table,))
@@ -501,12 +513,19 @@ def _upsert_vendors(
             f" FROM {stage} s LEFT JOIN {table} b USING (instrument_id, ts, publisher_id)"
         )
         new, unchanged = cursor.fetchone() or (0, 0)
-        _upsert_bars(connection, table, stage, [], "true")
+    if new < len(order):
+        keys = "(instrument_id, ts, publisher_id)"
+        ledger.withdraw(
+            connection, f"{table} WHERE origin = 'v' AND {keys} IN (SELECT {keys[1:-1]} FROM {stage})", staged
+        )
+    _upsert_bars(connection, table, stage, [], "true")
+    ledger.write(connection)
     revised = len(order) - new - unchanged
     return Stored(stored=new, revised=revised, duplicate=unchanged + superseded)
 
 
-def _upsert_bars(connection: Connection, table: str, given: str, parameters: list[str], condition: str) -> None:
+def _upsert_bars(connection: Connection, table: str, given: str, parameters: list[str], condition: str) -> int:
+    """How many were new or changed."""
     assignments = ", ".join(f"{name} = excluded.{name}" for name in _BAR_VALUES)
     old = ", ".join(f"b.{name}" for name in _BAR_VALUES)
     new = ", ".join(f"excluded.{name}" for name in _BAR_VALUES)
@@ -518,6 +537,7 @@ def _upsert_bars(connection: Connection, table: str, given: str, parameters: lis
             f" WHERE {condition} AND ({old}) IS DISTINCT FROM ({new})",
             parameters,
         )
+        return cursor.rowcount
 
 
 @dataclass(frozen=True)
