@@ -142,6 +142,13 @@ $$;
 
 COMMENT ON FUNCTION make_time_table(p_table text, p_time_column text, p_chunk interval, p_segment_by text, p_order_by text, p_compress_after interval, p_retain interval) IS 'Turn the empty plain table just made into a time table in this server''s flavour';
 
+CREATE FUNCTION minutes_version(p_span text, p_starts timestamp with time zone) RETURNS bigint
+    LANGUAGE sql STABLE
+    AS $$
+    SELECT coalesce(sum(changed_us), 0)::bigint FROM stored_changes
+    WHERE span = p_span AND starts = p_starts AND table_name IN ('bars_1m', 'trades')
+$$;
+
 CREATE FUNCTION note_revised_instruments() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
@@ -680,6 +687,28 @@ CREATE TABLE kept_chunks (
 
 COMMENT ON TABLE kept_chunks IS 'Chunks that retention leaves alone, because something in them was imported';
 
+CREATE TABLE packed_bars (
+    instrument_id integer NOT NULL,
+    starts timestamp with time zone NOT NULL,
+    span text NOT NULL,
+    ends timestamp with time zone NOT NULL,
+    version bigint NOT NULL,
+    layout smallint NOT NULL,
+    rows integer NOT NULL,
+    moments integer NOT NULL,
+    packed bytea NOT NULL,
+    CONSTRAINT packed_bars_span_check CHECK ((span = ANY (ARRAY['day'::text, 'month'::text])))
+);
+ALTER TABLE ONLY packed_bars ALTER COLUMN packed SET STORAGE EXTERNAL;
+
+COMMENT ON TABLE packed_bars IS 'The rows of bars_1m of an instrument and a stretch [starts, ends) as arrays; copies that may be deleted at any time';
+
+COMMENT ON COLUMN packed_bars.version IS 'minutes_version of the stretch when it was read; of another version by now: not to be used';
+
+COMMENT ON COLUMN packed_bars.layout IS 'How packed is to be read: ots_market.packed_bars.LAYOUT';
+
+COMMENT ON COLUMN packed_bars.moments IS 'Minutes that have a bar; fewer than rows where several venues have one';
+
 CREATE TABLE price_latest (
     instrument_id integer NOT NULL,
     ts timestamp with time zone NOT NULL,
@@ -1088,6 +1117,9 @@ ALTER TABLE ONLY instruments
 
 ALTER TABLE ONLY kept_chunks
     ADD CONSTRAINT kept_chunks_pkey PRIMARY KEY (table_name, starts);
+
+ALTER TABLE ONLY packed_bars
+    ADD CONSTRAINT packed_bars_pkey PRIMARY KEY (instrument_id, starts, span);
 
 ALTER TABLE ONLY price_latest
     ADD CONSTRAINT price_latest_pkey PRIMARY KEY (instrument_id);

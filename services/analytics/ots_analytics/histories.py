@@ -35,7 +35,10 @@ def session_slots(
         return starts_ns // DAY_NS, np.zeros(len(starts_ns), np.int64)
     length = timeframe.nanoseconds
     begins = sessions.opens // length * length
-    index = np.searchsorted(begins, starts_ns, side="right") - 1
+    # sessions are looked up among the bars, which are in order and many more, and not the bars among the sessions
+    first, last = np.searchsorted(begins, starts_ns[[0, -1]], side="right") if len(starts_ns) else (0, 0)
+    bounds = np.concatenate(([0], np.searchsorted(starts_ns, begins[first:last]), [len(starts_ns)]))
+    index = np.repeat(np.arange(first - 1, last), np.diff(bounds))
     inside = (index >= 0) & (starts_ns < sessions.closes[np.maximum(index, 0)])
     slot = (starts_ns - begins[np.maximum(index, 0)]) // length
     return np.where(inside, index, -1), np.where(inside, slot, 0)

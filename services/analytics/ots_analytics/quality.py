@@ -41,13 +41,14 @@ def _missing(bars: Bars, timeframe: Timeframe, sessions: Sessions) -> int:
     if timeframe is Timeframe.D1:
         stamps = sessions.dates.astype("datetime64[ns]").astype(np.int64)
         expected = stamps[(stamps >= bars.starts[0]) & (stamps <= bars.starts[-1])]
-    else:
-        length = timeframe.nanoseconds
-        chosen = sessions.between(int(bars.starts[0]), int(bars.known_at[-1]))
-        pairs = zip(sessions.opens[chosen] // length * length, sessions.closes[chosen], strict=True)
-        starts = [np.arange(opened, closed, length) for opened, closed in pairs]
-        every = np.concatenate(starts) if starts else np.zeros(0, np.int64)
-        expected = every[(every >= bars.starts[0]) & (every <= bars.starts[-1])]
-    # both are in order: a year of minutes is looked up ten times as quickly as np.isin hashes it
-    nearest = bars.starts[np.minimum(np.searchsorted(bars.starts, expected), len(bars) - 1)]
-    return int((nearest != expected).sum())
+        return len(expected) - int(np.isin(expected, bars.starts).sum())
+    length = timeframe.nanoseconds
+    chosen = sessions.between(int(bars.starts[0]), int(bars.known_at[-1]))
+    # the first interval of each session that is looked at, and the end of the last
+    first = np.maximum(sessions.opens[chosen] // length, -(-bars.starts[0] // length)) * length
+    end = np.minimum(sessions.closes[chosen], bars.starts[-1] + 1)
+    expected = np.maximum(-((first - end) // length), 0)
+    # of bars in order, each its interval's only one, those in a session lie together: so few places are looked up
+    starts = bars.starts[bars.starts % length == 0]
+    there = np.searchsorted(starts, np.maximum(end, first)) - np.searchsorted(starts, first)
+    return int((expected - there).sum())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import re
+import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,8 @@ _FIRST_ROWS = 2_048
 _PIECE_ROWS = 16_384
 _HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _TRAILER = b"\xff\xff"
+_FIELDS = struct.Struct(">h")
+_LENGTH = struct.Struct(">i")
 # microseconds between 1970-01-01 and PostgreSQL's epoch, 2000-01-01
 _EPOCH_US = 946_684_800_000_000
 
@@ -171,3 +174,38 @@ def copy_out(connection: Connection, query: str, columns: Sequence[tuple[str, st
         if kind == "timestamptz":
             out[name] += _EPOCH_US
     return out
+
+
+def copy_fields(connection: Connection, query: str, kinds: Sequence[str]) -> list[tuple[Any, ...]]:
+    """The rows of ``query``, few and wide, as tuples: ``bytea`` as bytes, which would come as twice as much text.
+
+    Otherwise as :func:`copy_out`, for whole numbers of 2, 4 or 8 bytes and ``timestamptz``.
+    """
+    buffer = io.BytesIO()
+    with connection.cursor() as cursor:
+        cursor.copy_expert(f"COPY ({query}) TO STDOUT (FORMAT BINARY)", buffer)
+    raw = buffer.getbuffer()
+    rows = []
+    at = len(_HEADER)
+    while (fields := _FIELDS.unpack_from(raw, at)[0]) >= 0:
+        at += _FIELDS.size
+        if fields != len(kinds):
+            raise ValueError(f"the query has {fields} columns, not {len(kinds)}")
+        row: list[Any] = []
+        for kind in kinds:
+            length = _LENGTH.unpack_from(raw, at)[0]
+            at += _LENGTH.size
+            if length < 0:
+                raise ValueError("a column is NULL")
+            value = raw[at : at + length]
+            at += length
+            row.append(bytes(value) if kind == "bytea" else _whole(value, kind))
+        rows.append(tuple(row))
+    return rows
+
+
+def _whole(value: memoryview, kind: str) -> int:
+    if len(value) != np.dtype(_WIRE[kind]).itemsize:
+        raise ValueError(f"a column is of another width than {kind}")
+    number = int.from_bytes(value, "big", signed=True)
+    return number + _EPOCH_US if kind == "timestamptz" else number

@@ -10,6 +10,7 @@ import select
 import signal
 import threading
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg2
@@ -22,6 +23,7 @@ from ots_common.database import Connection, Database, connect
 from ots_ingestion import metrics, runs
 from ots_ingestion.dbn_file import InvalidDbnError
 from ots_ingestion.importer import Importer
+from ots_ingestion.packing import pack_next
 from ots_ingestion.publisher import LatestPublisher
 from ots_ingestion.retention import maintain
 from ots_ingestion.runs import Run
@@ -34,6 +36,9 @@ _IDLE_S = 5.0
 _MAX_ATTEMPTS = 3
 _MAX_BACKOFF_S = 10.0
 _MAINTENANCE_EVERY_S = 6 * 3600.0
+_PACKING_EVERY_S = 60.0
+# history comes in many batches: of what is still coming in, packs would be made again and again
+_SETTLED_S = 60.0
 _UNSUPPORTED = "unsupported_record_type_"
 # an upload that never became a run: its client has long gone
 _ABANDONED_AFTER_S = 6 * 3600.0
@@ -50,6 +55,7 @@ class Worker:
         client: redis.Redis = redis_client.connect(settings.redis_url.get_secret_value())
         self._publisher = LatestPublisher(database, client, settings.market_source)
         self._next_maintenance = 0.0
+        self._next_packing = 0.0
 
     def stop(self) -> None:
         """End after the batch in hand is committed or rolled back."""
@@ -78,7 +84,7 @@ class Worker:
                 self._maintain(connection)
                 run = runs.claim_next(connection, self._settings.spool_dir)
                 if run is None:
-                    self._wait(connection)
+                    self._wait(connection, 0.0 if self._pack(connection) else _IDLE_S)
                     continue
                 try:
                     self._store(connection, run)
@@ -155,9 +161,26 @@ class Worker:
                 log.info("maintenance", done=line)
             self._next_maintenance = time.monotonic() + _MAINTENANCE_EVERY_S
 
-    def _wait(self, connection: Connection) -> None:
+    def _pack(self, connection: Connection) -> bool:
+        """Pack some bars while there is nothing to store; whether there were any. Nobody depends on it."""
+        if time.monotonic() < self._next_packing:
+            return False
+        try:
+            done = pack_next(connection, now=datetime.now(UTC), settled_s=_SETTLED_S)
+        except psycopg2.Error as error:
+            if connection.closed:
+                raise
+            log.warning("packing_failed", error=str(error).strip())
+            done = None
+        if done is None:
+            self._next_packing = time.monotonic() + _PACKING_EVERY_S
+            return False
+        log.info("bars_packed", done=str(done))
+        return True
+
+    def _wait(self, connection: Connection, most_s: float) -> None:
         """Until a run is announced, or a few seconds: an announcement may have gone to nobody."""
-        select.select([connection], [], [], min(_IDLE_S, 1.0 if self._publisher.behind else _IDLE_S))
+        select.select([connection], [], [], min(most_s, 1.0 if self._publisher.behind else most_s))
         connection.poll()
         connection.notifies.clear()
         self._publisher.catch_up()

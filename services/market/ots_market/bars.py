@@ -19,24 +19,17 @@ from numpy.typing import NDArray
 from ots_common.copy_binary import copy_out
 from ots_common.database import Connection, Database
 from ots_common.times import to_datetime
+from ots_market.packed_bars import BAR_COLUMNS, BarRows, Pack, concatenated, count_moments, read_packs
 from ots_market.prices import SCALE
 from ots_market.sessions import Sessions
 from ots_market.timeframes import DAY_NS, MINUTE_NS, Timeframe
 
 Int64 = NDArray[np.int64]
 
-_COLUMNS = (
-    ("ts", "timestamptz"),
-    ("publisher_id", "int4"),
-    ("open", "int8"),
-    ("high", "int8"),
-    ("low", "int8"),
-    ("close", "int8"),
-    ("volume", "int8"),
-    ("origin", "char"),
-)
 _TABLES = {Timeframe.M1: "bars_1m", Timeframe.H1: "bars_1h", Timeframe.D1: "bars_1d"}
 _MINUTES_A_DAY = 24 * 60
+# fewer rows are read as quickly one by one as a whole month of them at once
+_WORTH_PACKS = 4_096
 
 
 class Origin(IntEnum):
@@ -93,6 +86,10 @@ def read_bars(
 ) -> Bars:
     """At most ``limit`` bars that start in [start, end) and were known at ``as_of``: the newest, or else the oldest."""
     with database.connection() as connection:
+        if limit * timeframe.nanoseconds >= _WORTH_PACKS * MINUTE_NS:
+            # what is packed and what is not are read by statements of their own, of the same state of the data
+            with connection.cursor() as cursor:
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         # bounded here already: of the newest bars of all, none might have been known then
         known_end_ns = min(end_ns, as_of_ns - timeframe.nanoseconds + 1)
         read = _Reader(connection, instrument_id, start_ns, known_end_ns, limit, newest)
@@ -122,13 +119,38 @@ class _Reader:
 
     def stored(self, timeframe: Timeframe, limit: int, window: tuple[int, int] | None = None) -> Bars:
         """Stored bars of at most ``limit`` moments of the window, from its new or its old end."""
-        start_ns, end_ns = window or (self.start_ns, self.end_ns)
+        span = window or (self.start_ns, self.end_ns)
+        if timeframe is not Timeframe.M1 or limit < _WORTH_PACKS:
+            return _join_publishers(self._table_rows(timeframe, span, limit), timeframe)
+        bars = _join_publishers(self._minute_rows(span, limit), timeframe)
+        return bars.take(slice(-limit, None) if self.newest else slice(limit)) if len(bars) > limit else bars
+
+    def _minute_rows(self, span: tuple[int, int], limit: int) -> BarRows:
+        """Rows of ``limit`` minutes at least, where the window has so many: packed ones, and the table's between."""
+        bounds = _at_or_after(span[0]), _at_or_after(span[1])
+        packs = read_packs(self.connection, self.instrument_id, *bounds, limit, newest=self.newest)
+        start_us, end_us = (int(moment.timestamp()) * 1_000_000 + moment.microsecond for moment in bounds)
+        stretches = _stretches(packs, start_us, end_us)
+        parts: list[BarRows] = []
+        wanted = limit
+        for first_us, last_us, pack in reversed(stretches) if self.newest else stretches:
+            if wanted <= 0:
+                break
+            if pack is None:
+                parts.append(self._table_rows(Timeframe.M1, (first_us * 1000, last_us * 1000), wanted))
+            else:
+                parts.append(_within(pack.unpack(), start_us, end_us))
+            wanted -= count_moments(parts[-1]["ts"])
+        return concatenated(parts[::-1] if self.newest else parts)
+
+    def _table_rows(self, timeframe: Timeframe, window: tuple[int, int], limit: int) -> BarRows:
+        """The table's rows of at most ``limit`` moments of the window, from its new or its old end, in order."""
         table, direction = _TABLES[timeframe], "DESC" if self.newest else "ASC"
-        columns = ", ".join(name for name, _ in _COLUMNS)
+        columns = ", ".join(name for name, _ in BAR_COLUMNS)
         arguments = {
             "id": self.instrument_id,
-            "start": _at_or_after(start_ns),
-            "end": _at_or_after(end_ns),
+            "start": _at_or_after(window[0]),
+            "end": _at_or_after(window[1]),
             "limit": limit,
         }
         span = "instrument_id = %(id)s AND ts >= %(start)s AND ts < %(end)s"
@@ -154,12 +176,12 @@ class _Reader:
                     """,
                     arguments,
                 )
-        return _join_publishers(rows, timeframe)
+        return {name: rows[name] for name, _ in BAR_COLUMNS}
 
     def _rows(self, query: str, arguments: dict[str, Any]) -> NDArray[Any]:
         with self.connection.cursor() as cursor:
             text = cursor.mogrify(query, arguments).decode()
-        return copy_out(self.connection, text, _COLUMNS)
+        return copy_out(self.connection, text, BAR_COLUMNS)
 
     def minutes_span(self) -> tuple[int, int] | None:
         """The first and the last stored minute; None when there is none."""
@@ -178,7 +200,24 @@ def _at_or_after(nanoseconds: int) -> datetime:
     return to_datetime(-(-nanoseconds // 1000) * 1000)
 
 
-def _join_publishers(rows: NDArray[Any], timeframe: Timeframe) -> Bars:
+def _stretches(packs: list[Pack], start_us: int, end_us: int) -> list[tuple[int, int, Pack | None]]:
+    """The window in order of time, one stretch at least: those of packs, and between them those that none holds."""
+    found: list[tuple[int, int, Pack | None]] = []
+    at_us = start_us
+    for pack in packs:
+        if at_us < pack.starts_us:
+            found.append((at_us, pack.starts_us, None))
+        found.append((pack.starts_us, pack.ends_us, pack))
+        at_us = pack.ends_us
+    return [*found, (at_us, end_us, None)] if at_us < end_us or not found else found
+
+
+def _within(rows: BarRows, start_us: int, end_us: int) -> BarRows:
+    first, last = np.searchsorted(rows["ts"], (start_us, end_us))
+    return rows if (first, last) == (0, len(rows["ts"])) else {name: rows[name][first:last] for name in rows}
+
+
+def _join_publishers(rows: BarRows, timeframe: Timeframe) -> Bars:
     starts = rows["ts"] * 1000
     origin = np.where(rows["origin"] == b"v", Origin.VENDOR, Origin.TRADES).astype(np.int8)
     bars = Bars(
@@ -186,7 +225,7 @@ def _join_publishers(rows: NDArray[Any], timeframe: Timeframe) -> Bars:
         known_at=starts + timeframe.nanoseconds,
         **{name: rows[name] for name in ("open", "high", "low", "close", "volume")},
         origin=origin,
-        publishers=np.ones(len(rows), np.int16),
+        publishers=np.ones(len(starts), np.int16),
     )
     if len(bars) < 2 or (np.diff(starts) > 0).all():
         return bars
