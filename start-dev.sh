@@ -5,13 +5,15 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 mode_file="$root/.ots/mode"
 market_file="$root/.ots/market"
-services="gateway cache ingestion ingestion-worker ingestion-collector ingestion-backfiller analytics analytics-snapshots postgres redis prometheus"
+services="gateway cache ingestion ingestion-worker ingestion-collector ingestion-backfiller analytics analytics-snapshots postgres redis prometheus alertmanager node-exporter redis-exporter postgres-exporter"
 
 usage() {
   cat <<'END'
 ./start-dev.sh [--native | --compose] [COMMAND]
 
   up                    start everything (the default)
+  monitoring            without containers: fetch Prometheus, Alertmanager and exporters (Debian's packages, not installed) and
+                        start them with the rest; with Docker Compose they run anyway
   down                  stop everything; the data stay
   status                what runs; exit code 0 only if all does
   logs [SERVICE] [-f]   the last 100 lines; -f goes on
@@ -40,6 +42,8 @@ choose_mode() {
   if docker_answers; then mode=compose; else mode=native; fi
 }
 
+starts() { [ "$command" = up ] || [ "$command" = monitoring ]; }
+
 record_mode() {
   [ -d "$root/.ots" ] || mkdir -m 700 "$root/.ots" || fail "cannot write in $root"
   echo "$mode" >"$mode_file" || fail "$root/.ots belongs to another user: run this as that user"
@@ -55,13 +59,13 @@ setting() { # setting NAME DEFAULT: from the environment, else from .env, else t
 
 native() {
   # to be told that nothing runs, nobody waits for an installation
-  if [ "$command" != up ] && [ ! -e "$(setting OTS_STATE_DIR "$root/.ots")/record.json" ]; then
+  if ! starts && [ ! -e "$(setting OTS_STATE_DIR "$root/.ots")/record.json" ]; then
     case $command in
       down | reset) [ -e "$root/.ots" ] || { echo "Nothing runs."; exit 0; } ;;
       *) fail "nothing has been started here yet: ./start-dev.sh starts the platform" ;;
     esac
   fi
-  if [ "$command" = up ] || [ ! -e "$root/.venv/.ots-installed" ]; then
+  if starts || [ ! -e "$root/.venv/.ots-installed" ]; then
     bash "$root/infrastructure/native/install.sh" "$root/infrastructure/native/requirements.txt" >&2
   fi
   exec "$root/.venv/bin/python" -I -m ots_native --root "$root" "$command" "$@"
@@ -163,7 +167,7 @@ AI-OTS is running. Market source: $source.
 
   API         $url/api/v1
   Health      $url/health
-  Prometheus  http://localhost:$(setting OTS_PORT_PROMETHEUS 9090)
+  Monitoring  Prometheus http://localhost:$(setting OTS_PORT_PROMETHEUS 9090), Alertmanager http://localhost:$(setting OTS_PORT_ALERTMANAGER 9093)
   Grafana     docker compose --profile grafana up -d grafana
 
 Next:
@@ -209,12 +213,13 @@ in_compose() {
   choose_market
   case $command in
     up) compose_up ;;
-    down) compose --profile grafana --profile simulated down ;;
+    monitoring) echo "Under Docker Compose the monitoring runs with the rest: ./start-dev.sh" ;;
+    down) compose --profile "*" down ;;
     status) compose_status ;;
     logs) compose logs --tail 100 "$@" ;;
     token) compose_token "$@" ;;
     reset)
-      compose --profile grafana --profile simulated down -v
+      compose --profile "*" down -v
       rm -f "$mode_file" "$market_file"
       rmdir "$root/.ots" 2>/dev/null || true
       echo "Deleted the containers and their volumes."
@@ -229,7 +234,7 @@ while [ $# -gt 0 ]; do
     --native) mode=native ;;
     --compose) mode=compose ;;
     -h | --help | help) usage; exit 0 ;;
-    up | down | status | logs | token | reset) command=$1; shift; break ;;
+    up | monitoring | down | status | logs | token | reset) command=$1; shift; break ;;
     *) usage >&2; fail "unknown: $1" ;;
   esac
   shift
@@ -247,7 +252,7 @@ for argument in "$@"; do
 done
 
 choose_mode
-if [ "$command" = up ]; then record_mode; fi
+if starts; then record_mode; fi
 # bash 3.2 calls an empty array unset
 set -- ${arguments[@]+"${arguments[@]}"}
 if [ "$mode" = compose ]; then in_compose "$@"; else native "$@"; fi

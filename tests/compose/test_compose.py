@@ -19,6 +19,8 @@ from ots_gateway.accounts import AccountSettings
 from ots_gateway.settings import GatewaySettings
 from ots_ingestion.settings import IngestionSettings
 from ots_native.env_file import SECRETS, parse_env
+from ots_native.monitoring import webhook_lines
+from ots_native.settings import FOR_ALL
 from ots_simulator.settings import SimulatorSettings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,6 +49,8 @@ CLIENT_VARIABLES = {"REQUESTS_CA_BUNDLE"}
 WITHOUT_SERVER = INGESTION - {"ingestion"} | {"analytics-snapshots"}
 # read by gunicorn, before there are settings
 SERVER_VARIABLES = {"BIND", "WORKERS", "PROMETHEUS_MULTIPROC_DIR", "DRAIN_S"}
+# read by OpenTelemetry
+TRACE_VARIABLES = {name for name in FOR_ALL if name.startswith("OTEL_")}
 PLAIN = re.compile(r"\$\{([A-Z_0-9]+)\}")
 REQUIRED = re.compile(r"\$\{([A-Z_0-9]+):\?run \./start-dev\.sh, it makes \.env\}")
 DEFAULTED = re.compile(r"\$\{([A-Z_0-9]+):-([^{}]*)\}")
@@ -109,7 +113,7 @@ def test_the_services_that_start_dev_names_are_there():
     names = re.search(r'^services="(.+)"$', (ROOT / "start-dev.sh").read_text(), re.MULTILINE)
     assert {*names[1].split(), *ONE_OFF} == {name for name, each in SERVICES.items() if "profiles" not in each}
     profiles = {name: each["profiles"] for name, each in SERVICES.items() if "profiles" in each}
-    assert profiles == {"grafana": ["grafana"], "simulator": ["simulated"]}
+    assert profiles == {"grafana": ["grafana"], "simulator": ["simulated"], "cadvisor": ["containers"]}
 
 
 @pytest.mark.parametrize("name", sorted(set(SERVICES) - ONE_OFF))
@@ -141,7 +145,11 @@ def test_does_not_run_as_root(name):
     users = re.findall(r"^USER (.+)$", dockerfile_of(name) or "", re.MULTILINE)
     user = SERVICES[name].get("user", users[-1] if users else "")
     assert user
-    assert user.split(":")[0] not in ("root", "0")
+    # who tells of every container reads the machine's files, and is there only where somebody asks for it
+    assert (user.split(":")[0] in ("root", "0")) == (name == "cadvisor")
+    if name == "cadvisor":
+        assert SERVICES[name]["profiles"] == ["containers"]
+        assert all(volume.endswith(":ro") for volume in SERVICES[name]["volumes"])
 
 
 @pytest.mark.parametrize("name", sorted(SERVICES))
@@ -149,7 +157,7 @@ def test_binds_ports_to_loopback_only(name):
     ports = SERVICES[name].get("ports", [])
     for port in ports:
         assert re.fullmatch(r"127\.0\.0\.1:\$\{OTS_PORT_[A-Z]+:-\d+\}:\d+", port), port
-    assert bool(ports) == (name in {"gateway", "prometheus", "grafana"})
+    assert bool(ports) == (name in {"gateway", "prometheus", "alertmanager", "grafana"})
     if ports:
         assert "edge" in SERVICES[name]["networks"], "a port of an internal network reaches nobody"
 
@@ -160,6 +168,7 @@ def test_only_the_edge_reaches_the_world():
     assert {name for name, each in SERVICES.items() if "edge" in each["networks"]} == {
         "gateway",
         "prometheus",
+        "alertmanager",
         "grafana",
     } | VENDORS_CUSTOMERS
     assert SERVICES["postgres"]["networks"] == SERVICES["redis"]["networks"] == ["data"]
@@ -231,7 +240,7 @@ def test_environment_is_what_the_settings_ask_for(name, source, secrets, monkeyp
     secrets = secrets | {"MARKET_SOURCE": source, "MARKET_DATABASE": MARKETS[source]}
     fields = {field.upper() for field in SETTINGS[name].model_fields}
     given = {*SERVICES[name]["environment"], *file_environment(name, secrets)}
-    assert given <= fields | SERVER_VARIABLES | CLIENT_VARIABLES
+    assert given <= fields | SERVER_VARIABLES | CLIENT_VARIABLES | TRACE_VARIABLES
     base = {field.upper() for field in ServiceSettings.model_fields}
     assert base - given == {"DATABASE_POOL_SIZE", "DATABASE_WAIT_S"}, "a setting of every service is left to chance"
     settings = settings_of(name, secrets, monkeypatch)
@@ -332,7 +341,8 @@ def test_who_does_not_ask_the_vendor_has_no_key_of_it(secrets):
 
 def test_the_simulator_gets_what_its_settings_ask_for_and_no_database(secrets, monkeypatch):
     fields = {field.upper() for field in SimulatorSettings.model_fields}
-    assert set(SERVICES["simulator"]["environment"]) <= fields
+    assert set(SERVICES["simulator"]["environment"]) <= fields | TRACE_VARIABLES
+    assert {*FOR_ALL} <= set(SERVICES["simulator"]["environment"])
     settings = settings_of("simulator", secrets, monkeypatch, SimulatorSettings)
     assert settings.market_calendar == "around-the-clock"
     assert settings.simulator_key.get_secret_value() == secrets["SIMULATOR_KEY"]
@@ -428,21 +438,66 @@ def test_prometheus_scrapes_whoever_has_metrics(secrets):
     ports = {name: image_environment(name)["BIND"].rpartition(":")[2] for name in SETTINGS.keys() - WITHOUT_SERVER}
     for name in WITHOUT_SERVER:
         ports[name] = environment_of(name, secrets)[f"{name.partition('-')[2].upper()}_METRICS_PORT"]
-    assert targets == {name: [f"{name}:{port}"] for name, port in ports.items()}
-    assert set(jobs) - set(targets) == {"simulator"}
+    watching = {"prometheus": "127.0.0.1:9090", "alertmanager": "alertmanager:9093", "node": "node-exporter:9100"}
+    watching |= {"redis": "redis-exporter:9121", "postgres": "postgres-exporter:9187"}
+    ours = {name: f"{name}:{port}" for name, port in ports.items()}
+    assert targets == {name: [address] for name, address in (ours | watching).items()}
+    assert set(jobs) - set(targets) == {"simulator", "containers"}
     (found,) = jobs["simulator"]["dns_sd_configs"]
     assert set(found["names"]) <= set(SERVICES["simulator"]["networks"]["services"]["aliases"])
-    for name in ("prometheus", *jobs):
+    exporters = {address.partition(":")[0] for address in watching.values()} - {"127.0.0.1"}
+    for name in ("prometheus", "simulator", "cadvisor", *ours, *exporters):
         assert "services" in SERVICES[name]["networks"]
+    (container,) = jobs["containers"]["dns_sd_configs"]
+    assert container["names"] == ["cadvisor"]
     gateway = next(job for job in configuration["scrape_configs"] if job["job_name"] == "gateway")
     assert gateway["authorization"]["credentials_file"] in " ".join(SERVICES["prometheus"]["entrypoint"])
 
 
-def test_grafana_finds_prometheus_under_a_fixed_uid():
-    (source,) = yaml.safe_load((ROOT / "monitoring/grafana/provisioning/datasources/prometheus.yml").read_text())[
-        "datasources"
-    ]
-    assert (source["uid"], source["type"], source["url"]) == ("prometheus", "prometheus", "http://prometheus:9090")
+@pytest.mark.parametrize("url", ["", "https://hooks.example.com/T/s?a=1&b=%20c"])
+def test_alertmanager_is_told_of_the_webhook_as_natively(url, tmp_path):
+    """The shell lines of its entry point, with other paths."""
+    (shell, flag, script) = SERVICES["alertmanager"]["entrypoint"]
+    for path, here in (
+        ("/run/alertmanager/alertmanager.yml", tmp_path / "given.yml"),
+        ("/etc/alertmanager/alertmanager.yml", ROOT / "monitoring/alertmanager/alertmanager.yml"),
+        ("/bin/alertmanager", "echo"),
+    ):
+        script = script.replace(path, str(here))
+    environment = {"PATH": os.environ["PATH"], "ALERT_WEBHOOK_URL": url}
+    done = subprocess.run(
+        [shell, flag, script.replace("$$", "$")], env=environment, capture_output=True, text=True, check=True
+    )
+    assert url not in done.stdout or not url
+    template = (ROOT / "monitoring/alertmanager/alertmanager.yml").read_text()
+    assert (tmp_path / "given.yml").read_text() == webhook_lines(template, url)
+
+
+def test_exporters_get_their_passwords_by_the_environment(secrets):
+    database = environment_of("postgres-exporter", secrets)
+    assert (database["DATA_SOURCE_USER"], database["DATA_SOURCE_PASS"]) == (
+        "ots_monitor",
+        secrets["DB_PASSWORD_MONITOR"],
+    )
+    for source, market in MARKETS.items():
+        chosen = {"MARKET_SOURCE": source, "MARKET_DATABASE": market}
+        uri = environment_of("postgres-exporter", secrets | chosen)["DATA_SOURCE_URI"]
+        assert uri == f"postgres:5432/{market}?sslmode=disable"
+    assert environment_of("redis-exporter", secrets)["REDIS_PASSWORD"] == secrets["REDIS_PASSWORD"]
+
+
+def test_grafana_finds_prometheus_and_the_market_under_fixed_uids():
+    folder = ROOT / "monitoring/grafana/provisioning/datasources"
+    assert f"./{folder.parent.relative_to(ROOT)}:/etc/grafana/provisioning:ro" in SERVICES["grafana"]["volumes"]
+    files = [yaml.safe_load(path.read_text()) for path in folder.glob("*.yml")]
+    sources = {source["uid"]: source for file in files for source in file["datasources"]}
+    assert (sources["prometheus"]["type"], sources["prometheus"]["url"]) == ("prometheus", "http://prometheus:9090")
+    market = sources["ots-postgres"]
+    assert (market["user"], market["url"]) == ("ots_grafana", "postgres:5432")
+    # what they leave to Grafana's environment is there, and both can be reached from it
+    assert set(PLAIN.findall(json.dumps(list(sources.values())))) <= set(SERVICES["grafana"]["environment"])
+    assert {"edge", "data"} <= set(SERVICES["grafana"]["networks"])
+    assert "edge" in SERVICES["prometheus"]["networks"]
 
 
 def test_compose_itself_accepts_the_file(tmp_path, secrets):
@@ -450,7 +505,7 @@ def test_compose_itself_accepts_the_file(tmp_path, secrets):
         pytest.skip("no docker compose here")
     env_file = tmp_path / "env"
     env_file.write_text("".join(f"{name}={value}\n" for name, value in secrets.items()))
-    profiles = ["--profile", "grafana", "--profile", "simulated"]
+    profiles = ["--profile", "*"]
     command = ["docker", "compose", "--env-file", env_file, *profiles, "config", "--format", "json"]
     # the caller's settings apart, which would win over the file
     clean = {name: os.environ[name] for name in ("PATH", "HOME", "DOCKER_CONFIG") if name in os.environ}

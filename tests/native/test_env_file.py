@@ -14,7 +14,7 @@ import pytest
 from native.stand_ins import CHECKOUT
 from ots_native import env_file
 from ots_native.env_file import SECRETS, complete_env_file, parse_env, read_env_file
-from ots_native.settings import INVENTED, OPTIONS, Ports
+from ots_native.settings import INVENTED, MONITORING, OPTIONS, Ports
 
 
 def test_it_is_made_with_secrets_that_nobody_else_can_read(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_it_runs_by_itself_for_compose(tmp_path: Path) -> None:
 
 def test_the_example_explains_every_name() -> None:
     explained = set(re.findall(r"^#?([A-Z_]+)=", (CHECKOUT / ".env.example").read_text(), re.MULTILINE))
-    assert {*SECRETS, *OPTIONS, *INVENTED, *Ports().as_values(), "MARKET_SOURCE"} <= explained
+    assert {*SECRETS, *OPTIONS, *INVENTED, *MONITORING, *Ports().as_values(), "MARKET_SOURCE"} <= explained
 
 
 def test_the_example_holds_no_secret() -> None:

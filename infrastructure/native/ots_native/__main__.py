@@ -34,6 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--root", type=Path, default=CHECKOUT, help=argparse.SUPPRESS)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("up", help="start everything")
+    commands.add_parser("monitoring", help="fetch Prometheus, Alertmanager and exporters, and start them too")
     commands.add_parser("down", help="stop everything; the data stay")
     commands.add_parser("status", help="what runs; exit code 0 only if all does")
     logs = commands.add_parser("logs", help="the last lines of the logs")
@@ -83,6 +84,8 @@ def _silence() -> None:
 def _run(parsed: argparse.Namespace, platform: Platform) -> int:
     if parsed.command == "up":
         platform.up()
+    elif parsed.command == "monitoring":
+        platform.monitor()
     elif parsed.command == "down":
         platform.down()
     elif parsed.command == "status":

@@ -22,6 +22,7 @@ from typing import Any
 from ots_native.account import home_for, launch_prefix, remove_home
 from ots_native.env_file import complete_env_file, read_env_file
 from ots_native.errors import NativeError
+from ots_native.monitoring import OWN_SETTINGS, PROGRAMS
 from ots_native.postgres import PostgresServer
 from ots_native.private_files import locked
 from ots_native.processes import end_processes, owner_of_port
@@ -29,6 +30,7 @@ from ots_native.programs import GATEWAY, SIMULATOR, STORAGE, Programs
 from ots_native.redis import RedisServer
 from ots_native.settings import Ports, Settings, resolve
 from ots_native.supervision import State, Supervisor
+from ots_native.tools import fetch_tools
 
 READY_TIMEOUT_S = 300.0
 LOG_LINES = 100
@@ -123,18 +125,29 @@ class Platform:
             settings = resolve(self._given(), recorded, running=running)
             self._say_of_the_source(settings, recorded)
             programs = Programs(self.root, self.state, settings, self.postgres(settings), self.redis(settings))
-            if running and self._must_restart(settings, programs):
+            changed = self.supervisor.differing(programs.all()) if running else set()
+            if running and self._must_restart(settings, changed):
                 self._stop()
                 running = False
             if not running:
                 end_processes(self.state, self.supervisor.data_folders)
-            self._refuse_busy_ports(programs, {state.name for state in self.supervisor.states() if state.pid})
+            self._refuse_busy_ports(programs, {state.name for state in self.supervisor.states() if state.pid} - changed)
             settings.save(self._record)
             if running:
                 self._say("The platform runs already; starting what does not, and bringing the database up to date.")
-            self._start(programs, settings)
+            self._start(programs, settings, replace=changed if running else ())
             self.wait_until_ready()
-        self._say_what_next(settings, prometheus="prometheus" in programs.ports())
+        self._say_what_next(settings, programs.ports())
+
+    def monitor(self) -> None:
+        """Fetch what this machine lacks of Prometheus, Alertmanager and the exporters, and start it with the platform.
+
+        A platform that runs goes on running; from now on `up` starts them too, until OTS_MONITORING says otherwise.
+        Raises NativeError as `up` does, and where they are not to be had.
+        """
+        fetch_tools(self._say, tuple(PROGRAMS))
+        self._environment = {**self._environment, "OTS_MONITORING": "on"}
+        self.up()
 
     def _make_state(self) -> None:
         if self.state.exists() and self.state.stat().st_uid != os.geteuid():
@@ -166,9 +179,10 @@ class Platform:
             self._say(f"{verb} {self.env_file} (mode 600) with {len(added)} fresh secrets.")
         return {**from_file, **{name: value for name, value in self._environment.items() if value}}
 
-    def _must_restart(self, settings: Settings, programs: Programs) -> bool:
-        changed = settings.changed_from(self.settings)
-        if not changed and self.supervisor.runs_these(programs.all()):
+    def _must_restart(self, settings: Settings, programs: Collection[str]) -> bool:
+        """Whether the whole platform has to; `programs`: those that differ."""
+        changed = [name for name in settings.changed_from(self.settings) if name not in OWN_SETTINGS]
+        if not changed and {*programs} <= {*PROGRAMS.values()}:
             return False
         if not changed:
             self._say("What runs was started by another version of this launcher: stopping it to start it anew.")
@@ -203,7 +217,7 @@ class Platform:
         if busy:
             raise NativeError("\n".join([*busy, "Nothing was started."]))
 
-    def _start(self, programs: Programs, settings: Settings) -> None:
+    def _start(self, programs: Programs, settings: Settings, replace: Collection[str]) -> None:
         names = "PostgreSQL, Redis and the simulated market" if settings.is_simulated else "PostgreSQL and Redis"
         self._say(f"Starting {names}.")
         everything = programs.all()
@@ -221,6 +235,7 @@ class Platform:
             self._wait_for_simulator(settings)
         # from here on a new supervisord, started by the guard, brings back the services too
         self.supervisor.write_configuration(everything)
+        self.supervisor.replace(replace)
         self._say("Starting the services.")
         self.supervisor.start_programs()
 
@@ -308,7 +323,7 @@ class Platform:
             lines += [f"--- the end of {self.supervisor.log(name)}", *_tail(self.supervisor.log(name), 15)]
         return "\n".join([*lines, "What was started keeps running: ./start-dev.sh status, logs, or down."])
 
-    def _say_what_next(self, settings: Settings, *, prometheus: bool) -> None:
+    def _say_what_next(self, settings: Settings, listening: Collection[str]) -> None:
         ports = settings.ports
         if settings.is_simulated:
             source = f"simulated (seed {settings.values['SIMULATOR_SEED']}); collection: on"
@@ -325,7 +340,7 @@ AI-OTS is running. Market source: {source}.
   API         {self.url}/api/v1
   Health      {self.url}/health
   PostgreSQL  127.0.0.1:{ports.postgres}, database {settings.market_database}
-  Prometheus  {f"http://localhost:{ports.prometheus}" if prometheus else "not running: no `prometheus` on PATH"}
+  Monitoring  {_where_to_look(ports, listening)}
   Grafana     only under Docker Compose
   Data        {self.state}
 
@@ -442,6 +457,12 @@ def _what_is_missing(health: Mapping[str, Any], down: Collection[str], instance:
         return "our gateway: another one answers on its port"
     unwell = [f"{name} ({state})" for name, state in _unwell(health).items()]
     return ", ".join(unwell) or f"the gateway, which says {health.get('status')}: {health.get('checks')}"
+
+
+def _where_to_look(ports: Ports, listening: Collection[str]) -> str:
+    addresses = {name: f"http://localhost:{getattr(ports, name)}" for name in PROGRAMS if name in listening}
+    pages = [f"{name.capitalize()} {addresses[name]}" for name in ("prometheus", "alertmanager") if name in addresses]
+    return ", ".join(pages) or "not running: ./start-dev.sh monitoring fetches Prometheus and starts it"
 
 
 def _unwell(health: Mapping[str, Any]) -> dict[str, str]:

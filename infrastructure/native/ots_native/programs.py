@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ots_native import monitoring
 from ots_native.account import launch_prefix
 from ots_native.postgres import PostgresServer
-from ots_native.private_files import write_private
 from ots_native.redis import RedisServer
-from ots_native.settings import FOR_GATEWAY, FOR_INGESTION, Settings
+from ots_native.settings import FOR_ALL, FOR_GATEWAY, FOR_INGESTION, Settings
 from ots_native.supervision import Program
 
 STORAGE = ("postgres", "redis")
@@ -28,7 +27,7 @@ COUNTING = {
     "snapshots": "analytics-snapshots",
 }
 # the programs whose ports have another name than they
-_LISTENERS = {"simulator_live": SIMULATOR, **COUNTING}
+_LISTENERS = {"simulator_live": SIMULATOR, **COUNTING, **monitoring.PROGRAMS}
 # queued files and captured records of one market never reach the database of another
 _SPOOLS = {"databento": "spool", "simulated": "spool-simulated"}
 _FIRST_HISTORY_DAYS = "30"
@@ -76,28 +75,27 @@ class Programs:
         self._postgres = postgres
         self._redis = redis
         self._keys = _keys(settings.values)
-        self._prometheus = shutil.which("prometheus")
+        self._monitoring = monitoring.Monitoring(
+            root, self._folder, settings, self._counting(), state / SIMULATOR / "ca.pem"
+        )
 
     def all(self) -> list[Program]:
         """Every program, the storage first. Makes the folders and files that they need."""
-        programs = [
+        return [
             Program("postgres", self._postgres.prepare(), priority=10, stop_signal="INT", stop_wait_s=20),
             Program("redis", self._redis.prepare(), priority=10),
             *([self._simulator()] if self._settings.is_simulated else []),
             *(self._web(name) for name in _PACKAGES),
             *(self._ingestion(name) for name in ("worker", "collector", "backfiller")),
             self._snapshots(),
+            *self._monitoring.programs(),
         ]
-        if self._prometheus:
-            programs.append(self._prometheus_program(self._prometheus))
-        return programs
 
     def ports(self) -> dict[str, int]:
-        """Every port by the name of its setting; the simulator's and Prometheus' only where those run."""
+        """Every port by the name of its setting; the simulator's and the monitoring's only where those run."""
         names = [*STORAGE, *_PACKAGES, *COUNTING]
         names += [SIMULATOR, "simulator_live"] if self._settings.is_simulated else []
-        names += ["prometheus"] if self._prometheus else []
-        return {name: self._port(name) for name in names}
+        return {name: self._port(name) for name in [*names, *self._monitoring.names]}
 
     @staticmethod
     def listener(port_name: str) -> str:
@@ -154,6 +152,7 @@ class Programs:
             "SIMULATOR_LIVE_PORT": str(settings.ports.simulator_live),
             "SIMULATOR_TLS_DIR": str(self._folder("simulator")),
             **{name: settings.values[name] for name in options},
+            **self._named(FOR_ALL),
         }
         if settings.values["SIMULATOR_TAPE"]:
             environment["SIMULATOR_TAPE"] = str(self._root / Path(settings.values["SIMULATOR_TAPE"]).expanduser())
@@ -180,6 +179,7 @@ class Programs:
             "MARKET_CALENDAR": self._settings.market_calendar,
             "LOG_FORMAT": values["LOG_FORMAT"],
             "LOG_LEVEL": values["LOG_LEVEL"],
+            **self._named(FOR_ALL),
             "REDIS_URL": self._redis.url,
             "DATABASE_URL": self._database_url(name),
             "ACCEPT_KEYS": _compact(self._keys[name].accepts),
@@ -230,42 +230,10 @@ class Programs:
             return self._postgres.url("ots", values["DB_PASSWORD_OWNER"], market)
         return self._postgres.url("ots_reader", values["DB_PASSWORD_READER"], market)
 
-    def _prometheus_program(self, binary: str) -> Program:
-        folder = self._folder("prometheus")
-        write_private(folder / "gateway-token", self._settings.values["METRICS_TOKEN"])
-        write_private(folder / "prometheus.yml", self._prometheus_configuration(folder))
-        flags = {
-            "config.file": folder / "prometheus.yml",
-            "storage.tsdb.path": folder / "data",
-            "storage.tsdb.retention.time": "7d",
-            "web.listen-address": f"127.0.0.1:{self._settings.ports.prometheus}",
-        }
-        command = [binary, *(f"--{name}={value}" for name, value in flags.items())]
-        return Program("prometheus", [*launch_prefix("TERM"), *command], folder)
-
-    def _prometheus_configuration(self, folder: Path) -> str:
-        """Prometheus reads YAML, of which JSON is a part."""
+    def _counting(self) -> dict[str, int]:
+        """Whose metrics Prometheus asks for, and where."""
         names = [*_PACKAGES, *COUNTING, *([SIMULATOR] if self._settings.is_simulated else [])]
-        special: dict[str, dict[str, object]] = {
-            "gateway": {"authorization": {"credentials_file": str(folder / "gateway-token")}},
-            SIMULATOR: {
-                "scheme": "https",
-                "metrics_path": "/simulator/metrics",
-                "tls_config": {"ca_file": str(self._folder("simulator") / "ca.pem")},
-            },
-        }
-        jobs = [
-            {
-                "job_name": self.listener(name),
-                "static_configs": [
-                    {"targets": [f"127.0.0.1:{self._port(name)}"], "labels": {"service": self.listener(name)}}
-                ],
-                **special.get(name, {}),
-            }
-            for name in names
-        ]
-        rules = [str(self._root / "monitoring" / "prometheus" / "rules" / "*.yml")]
-        return json.dumps({"global": {"scrape_interval": "15s"}, "rule_files": rules, "scrape_configs": jobs}, indent=1)
+        return {self.listener(name): self._port(name) for name in names}
 
     def _port(self, name: str) -> int:
         port: int = getattr(self._settings.ports, name)

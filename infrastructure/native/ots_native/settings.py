@@ -18,26 +18,45 @@ from ots_native.private_files import write_private
 
 # handed on to a service when somebody names them; what holds otherwise is the service's own affair
 FOR_GATEWAY = ("ALLOWED_HOSTS", "CORS_ORIGINS", "TRUSTED_PROXIES", "HSTS_S", "RATE_LIMITS", "RATE_LIMIT_SCALE")
+FOR_ALL = (
+    "LOG_STREAMS",
+    "LOG_FILE",
+    "LOG_FILE_BYTES",
+    "LOG_FILE_BACKUPS",
+    "LOG_FLOOD_LINES",
+    "LOG_FLOOD_KEEP_ONE_IN",
+    "SLOW_REQUEST_MS",
+    "SLOW_QUERY_MS",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_HEADERS",
+    "OTEL_TRACES_SAMPLER",
+    "OTEL_TRACES_SAMPLER_ARG",
+)
 FOR_INGESTION = ("REPAIR_MAX_COST_USD", "EXPECTED_STRETCH_MINUTES", "LIVE_SPOOL_MAX_BYTES", "BACKFILL_PARALLEL")
 # optional settings, with what holds when nobody names them
 OPTIONS = {
-    **dict.fromkeys((*FOR_GATEWAY, *FOR_INGESTION), ""),
+    **dict.fromkeys((*FOR_ALL, *FOR_GATEWAY, *FOR_INGESTION), ""),
     "DATABENTO_API_KEY": "",
     "DRAIN_S": "10",
     "LOG_FORMAT": "console",
     "LOG_LEVEL": "INFO",
+    "ALERT_WEBHOOK_URL": "",
+    "RUNBOOKS_URL": "docs/OPERATIONS_MANUAL.md",
     "OTS_POSTGRES_BIN": "",
     "OTS_POSTGRES_USER": "",
     "SIMULATOR_SPEED": "1.0",
     "SIMULATOR_TAPE": "",
     "WORKERS": "2",
 }
+# of the monitoring auto runs what is on PATH, on also what was fetched, off nothing; kept until `reset`
+MONITORING = {"OTS_MONITORING": "auto"}
 # what makes one invented market; the database of one takes no other, so it is kept until `reset`
 INVENTED = {"SIMULATOR_CALENDAR": "around-the-clock", "SIMULATOR_SEED": "1", "SIMULATOR_SIZE": "laptop"}
 DATABASES = {"databento": "ots", "simulated": "ots_sim"}
 _WHOLE = "it is a whole number"
 _NUMBER = (r"([0-9]+([.][0-9]+)?)?", "it is a number of at least 0")
 _ALLOWED = {
+    "ALERT_WEBHOOK_URL": (r"(https?://[^\s\"'\\\\#]+)?", "it is an http or https address"),
     # whoever asks on this machine, the launcher and Prometheus among them, does so by these names
     "ALLOWED_HOSTS": (
         r"|(?=.*\"127[.]0[.]0[.]1\")(?=.*\"localhost\")\[.*\]",
@@ -48,8 +67,10 @@ _ALLOWED = {
     "EXPECTED_STRETCH_MINUTES": (r"([0-9]+)?", _WHOLE),
     "HSTS_S": (r"([0-9]+)?", _WHOLE),
     "LIVE_SPOOL_MAX_BYTES": (r"([0-9]+)?", _WHOLE),
+    "OTS_MONITORING": (r"auto|on|off", "it is `auto`, `on` or `off`"),
     "RATE_LIMIT_SCALE": _NUMBER,
     "REPAIR_MAX_COST_USD": _NUMBER,
+    "RUNBOOKS_URL": (r"[!-~]+", "it is an address or a path without spaces"),
     "SIMULATOR_CALENDAR": (r"around-the-clock|xnys", "it is `around-the-clock` or `xnys`"),
     "SIMULATOR_SEED": (r"[0-9]{1,18}", "it is a whole number of at most 18 digits"),
     "SIMULATOR_SIZE": (r"laptop|full", "it is `laptop` or `full`"),
@@ -153,7 +174,9 @@ class Settings:
         """The record of the last `up`; None when there was none, or it is of no use any more."""
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
-            return cls(record["instance"], record["market_source"], Ports(**record["ports"]), record["values"])
+            # of an earlier version, which knew fewer options
+            values = {**OPTIONS, **MONITORING, **record["values"]}
+            return cls(record["instance"], record["market_source"], Ports(**record["ports"]), values)
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
 
@@ -169,11 +192,12 @@ class Settings:
 def resolve(given: Mapping[str, str], recorded: Settings | None, *, running: bool) -> Settings:
     """Decide every setting: what is `given`, else what the last `up` recorded, else the default.
 
-    The market source, what makes an invented market and the ports are kept until `reset`, the other options only while
-    the platform runs. Raises NativeError for a value that cannot be, and for another invented market than the recorded.
+    The market source, what makes an invented market, the ports and whether the monitoring runs are kept until `reset`,
+    the other options only while the platform runs. Raises NativeError for a value that cannot be, and for another
+    invented market than the recorded.
     """
     earlier = recorded._flat() if recorded else {}
-    kept = {"MARKET_SOURCE", *INVENTED, *Ports().as_values()} | (set(OPTIONS) if running else set())
+    kept = {"MARKET_SOURCE", *INVENTED, *MONITORING, *Ports().as_values()} | (set(OPTIONS) if running else set())
     values = {name: value for name, value in earlier.items() if name in kept and value}
     values.update({name: value for name, value in given.items() if value})
     source = _market_source(values)
@@ -183,7 +207,7 @@ def resolve(given: Mapping[str, str], recorded: Settings | None, *, running: boo
         ports=Ports.of(values),
         values={
             **{name: values[name] for name in SECRETS},
-            **{name: _allowed(name, values.get(name, default)) for name, default in OPTIONS.items()},
+            **{name: _allowed(name, values.get(name, default)) for name, default in {**OPTIONS, **MONITORING}.items()},
             **_invented(values, earlier, simulated=source == "simulated"),
         },
     )

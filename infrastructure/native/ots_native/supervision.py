@@ -131,13 +131,31 @@ class Supervisor:
         make_socket_folder(self._socket.parent, os.geteuid())
         write_private(self._configuration, self._text(programs, autostart))
 
-    def runs_these(self, programs: Sequence[Program]) -> bool:
-        """Whether the configuration written last holds just these programs, started by itself or not."""
+    def differing(self, programs: Sequence[Program]) -> set[str]:
+        """The names of those that the configuration written last does not hold as they are here, or holds besides.
+
+        Whether they are started by themselves is no difference; supervisord's own part is called "".
+        """
         try:
             written = self._configuration.read_text(encoding="utf-8")
         except FileNotFoundError:
-            return False
-        return re.sub("autostart=false", "autostart=true", written) == self._text(programs, None)
+            written = ""
+        earlier = _by_name(re.sub("autostart=false", "autostart=true", written))
+        now = _by_name(self._text(programs, None))
+        return {name for name in {*earlier, *now} if earlier.get(name) != now.get(name)}
+
+    def replace(self, names: Collection[str]) -> None:
+        """End those of `names` that run, start those that the configuration written last holds; others run on."""
+        if not names:
+            return
+        for name in names:
+            with contextlib.suppress(xmlrpc.client.Fault):  # it is not known yet
+                self._rpc().supervisor.stopProcessGroup(name)
+                self._rpc().supervisor.removeProcessGroup(name)
+        self._rpc().supervisor.reloadConfig()
+        for name in names:
+            with contextlib.suppress(xmlrpc.client.Fault):  # it is no more
+                self._rpc().supervisor.addProcessGroup(name)
 
     def _text(self, programs: Sequence[Program], autostart: Collection[str] | None) -> str:
         user = "user=root\n" if os.geteuid() == 0 else ""
@@ -303,6 +321,11 @@ class _UnixTransport(xmlrpc.client.Transport):
 
     def make_connection(self, host: Any) -> http.client.HTTPConnection:
         return _UnixConnection(self._path)
+
+
+def _by_name(configuration: str) -> dict[str, str]:
+    head, *sections = configuration.split("\n[program:")
+    return {"": head.rstrip("\n"), **{section.partition("]")[0]: section.rstrip("\n") for section in sections}}
 
 
 def _state(entry: Mapping[str, Any]) -> State:
