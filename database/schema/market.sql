@@ -7,6 +7,59 @@ CREATE FUNCTION chunk_start(p_chunk interval, p_at timestamp with time zone) RET
     SELECT date_bin(p_chunk, p_at, timestamptz '1970-01-05 00:00:00+00')
 $$;
 
+CREATE FUNCTION count_rows(p_table text, p_starts timestamp with time zone, p_ends timestamp with time zone) RETURNS TABLE(dataset text, schema text, day date, rows bigint, checksum numeric)
+    LANGUAGE plpgsql STABLE
+    SET "TimeZone" TO 'UTC'
+    AS $_$
+DECLARE
+    v_schema text := CASE p_table WHEN 'trades' THEN 'trades' WHEN 'statistics' THEN 'statistics' WHEN 'definitions' THEN 'definition'
+        WHEN 'bars_1m' THEN 'ohlcv-1m' WHEN 'bars_1h' THEN 'ohlcv-1h' WHEN 'bars_1d' THEN 'ohlcv-1d' END;
+    v_sums   text;
+    v_totals text;
+    v_names  text[];
+    v_every  text;
+BEGIN
+    SELECT string_agg(format(CASE WHEN atttypid = 'timestamptz'::regtype THEN 'sum(round(date_part(''epoch'', %I) * 1000000)::bigint) AS s%s'
+                                  WHEN atttypid = 'bpchar'::regtype THEN 'sum(ascii(%I)) AS s%s'
+                                  ELSE 'sum(%I) AS s%s' END, attname, attnum), ', ' ORDER BY attnum),
+           string_agg(format('sum(s%s)', attnum), ', ' ORDER BY attnum), array_agg(attname::text ORDER BY attnum),
+           string_agg(format('%I', attname), ', ' ORDER BY attnum)
+    INTO v_sums, v_totals, v_names, v_every
+    FROM pg_attribute WHERE attrelid = p_table::regclass AND attnum > 0 AND NOT attisdropped;
+    RETURN QUERY EXECUTE format(
+        'WITH counted AS (
+             SELECT instrument_id, %1$s AS schema_id, (ts AT TIME ZONE ''UTC'')::date AS day, count(*) AS number,
+                    sum(num_nonnulls(%2$s)) AS present, %3$s
+             FROM %4$I WHERE ts >= $1 AND ts < $2 %5$s GROUP BY 1, 2, 3)
+         SELECT coalesce(i.dataset, ''''), coalesce($3, s.name, ''''), c.day, sum(number)::bigint,
+                row_checksum($4, ARRAY[sum(present), %6$s])
+         FROM counted c LEFT JOIN instruments i USING (instrument_id) LEFT JOIN dbn_schemas s USING (schema_id) GROUP BY 1, 2, 3',
+        CASE p_table WHEN 'quotes' THEN 'schema_id' ELSE 'NULL::smallint' END, v_every, v_sums, p_table,
+        CASE WHEN p_table LIKE 'bars%' THEN 'AND origin = ''v''' ELSE '' END, v_totals
+    ) USING p_starts, p_ends, v_schema, ARRAY[''] || v_names;
+END
+$_$;
+
+CREATE FUNCTION count_wrong_minutes(p_starts timestamp with time zone, p_ends timestamp with time zone) RETURNS TABLE(dataset text, missing bigint, surplus bigint, altered bigint)
+    LANGUAGE sql STABLE
+    SET "TimeZone" TO 'UTC'
+    AS $$
+    WITH made AS (
+        SELECT instrument_id, date_trunc('minute', ts) AS ts, publisher_id, max(price) AS high, min(price) AS low, sum(size) AS volume,
+               array_agg(price ORDER BY trades.ts, ts_ns, sequence, digest, ord) AS prices
+        FROM trades WHERE trades.ts >= p_starts AND trades.ts < p_ends GROUP BY 1, 2, 3
+    ), kept AS (
+        SELECT * FROM bars_1m WHERE ts >= p_starts AND ts < p_ends
+    ), compared AS (
+        SELECT instrument_id, kept.origin IS NULL AS missing, made.prices IS NULL AND kept.origin = 't' AS surplus,
+               kept.origin = 't' AND (kept.open, kept.high, kept.low, kept.close, kept.volume::numeric)
+                   <> (made.prices[1], made.high, made.low, made.prices[cardinality(made.prices)], made.volume) AS altered
+        FROM made FULL JOIN kept USING (instrument_id, ts, publisher_id)
+    )
+    SELECT coalesce(i.dataset, ''), count(*) FILTER (WHERE missing), count(*) FILTER (WHERE surplus), count(*) FILTER (WHERE altered)
+    FROM compared LEFT JOIN instruments i USING (instrument_id) WHERE missing OR surplus OR altered GROUP BY 1
+$$;
+
 CREATE FUNCTION drop_chunk(p_table text, p_chunk text, p_starts timestamp with time zone, p_ends timestamp with time zone) RETURNS void
     LANGUAGE plpgsql
     AS $$
@@ -21,6 +74,8 @@ BEGIN
     ELSE
         PERFORM drop_chunks(p_table::regclass, older_than => p_ends, newer_than => p_starts);
     END IF;
+    UPDATE stored_rows SET rows = 0, checksum = 0, changes = changes + 1, dropped_at = now()
+    WHERE table_name = p_table AND day >= (p_starts AT TIME ZONE 'UTC')::date AND day < (p_ends AT TIME ZONE 'UTC')::date;
     PERFORM note_stored(p_table, ARRAY(SELECT day FROM generate_series(p_starts, p_ends - interval '1 microsecond', interval '1 day') day));
 END
 $$;
@@ -160,6 +215,16 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION note_rows(p_table text, p_schema text, p_instrument integer, p_days date[], p_rows bigint[], p_checksums numeric[]) RETURNS void
+    LANGUAGE sql
+    AS $$
+    INSERT INTO stored_rows AS r (table_name, dataset, schema, day, rows, checksum)
+    SELECT p_table, coalesce((SELECT dataset FROM instruments WHERE instrument_id = p_instrument), ''), p_schema, day, number, checksum
+    FROM unnest(p_days, p_rows, p_checksums) AS given (day, number, checksum) ORDER BY day
+    ON CONFLICT (table_name, dataset, schema, day) DO UPDATE SET rows = r.rows + excluded.rows,
+        checksum = mod(r.checksum + excluded.checksum, 18446744073709551616), changes = r.changes + 1
+$$;
+
 CREATE FUNCTION note_snapshot() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
@@ -236,6 +301,14 @@ BEGIN
     PERFORM open_chunks('volatility_expirations', ARRAY[p_moment]);
     PERFORM open_chunks('volatility_contracts', ARRAY[p_moment]);
 END
+$$;
+
+CREATE FUNCTION row_checksum(p_names text[], p_sums numeric[]) RETURNS numeric
+    LANGUAGE sql IMMUTABLE
+    AS $$
+    SELECT mod(mod(coalesce(sum(value * factor), 0), 18446744073709551616) + 18446744073709551616, 18446744073709551616)
+    FROM (SELECT value, ('x' || encode(substr(sha256(convert_to(name, 'UTF8')), 1, 6), 'hex'))::bit(48)::bigint | 1 AS factor
+          FROM unnest(p_names, p_sums) AS given (name, value)) AS weighed
 $$;
 
 CREATE FUNCTION time_table_flavour() RETURNS text
@@ -843,6 +916,55 @@ COMMENT ON COLUMN runs.records_done IS 'The cursor: the records before it are co
 
 COMMENT ON COLUMN runs.keep IS 'Whether its rows are exempt from retention: what a person brought in is, repairs are not';
 
+CREATE TABLE self_check_stretches (
+    table_name text NOT NULL,
+    starts date NOT NULL,
+    changes bigint NOT NULL,
+    checked_at timestamp with time zone NOT NULL,
+    differences jsonb NOT NULL
+);
+
+COMMENT ON TABLE self_check_stretches IS 'What was seen of each stretch when it was last compared: one that has changed since comes first, one that differed again and again';
+
+COMMENT ON COLUMN self_check_stretches.changes IS 'The sum of stored_rows.changes then';
+
+CREATE TABLE self_checks (
+    check_id bigint NOT NULL,
+    started_at timestamp with time zone NOT NULL,
+    finished_at timestamp with time zone NOT NULL,
+    asked_by text NOT NULL,
+    stretches integer NOT NULL,
+    left_over integer NOT NULL,
+    rows bigint NOT NULL,
+    missing bigint NOT NULL,
+    surplus bigint NOT NULL,
+    altered bigint NOT NULL,
+    schemas jsonb NOT NULL,
+    differences jsonb NOT NULL,
+    CONSTRAINT self_checks_check CHECK (((missing >= 0) AND (surplus >= 0) AND (altered >= 0)))
+);
+
+COMMENT ON TABLE self_checks IS 'Each comparison of what is stored with what was counted as it was stored';
+
+COMMENT ON COLUMN self_checks.stretches IS 'Days, or longer chunks of a table, that were compared';
+
+COMMENT ON COLUMN self_checks.left_over IS 'Stretches that had changed and were more than one check may read: the next ones take them';
+
+COMMENT ON COLUMN self_checks.altered IS 'Days with the right number of rows and other values in them, and bars that differ from their trades';
+
+COMMENT ON COLUMN self_checks.schemas IS 'A list: dataset, schema, rows compared, missing, surplus, altered';
+
+COMMENT ON COLUMN self_checks.differences IS 'A list, of every stretch whose last comparison differed: table, dataset, schema, day, counted, stored, missing, surplus, altered';
+
+ALTER TABLE self_checks ALTER COLUMN check_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME self_checks_check_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE statistics (
     instrument_id integer NOT NULL,
     ts timestamp with time zone NOT NULL,
@@ -877,6 +999,26 @@ WITH (fillfactor='50');
 COMMENT ON TABLE stored_changes IS 'When records of a stretch of event time were last stored, replaced or dropped, by table: quarters of an hour, and the days and months that they are in (UTC)';
 
 COMMENT ON COLUMN stored_changes.changed_us IS 'Microseconds since 1970, but always more than before: no two states of a table have the same sum';
+
+CREATE TABLE stored_rows (
+    table_name text NOT NULL,
+    dataset text NOT NULL,
+    schema text NOT NULL,
+    day date NOT NULL,
+    rows bigint NOT NULL,
+    checksum numeric NOT NULL,
+    changes bigint DEFAULT 1 NOT NULL,
+    dropped_at timestamp with time zone
+)
+WITH (fillfactor='50');
+
+COMMENT ON TABLE stored_rows IS 'Rows of each UTC day of the rows'' own time, as the transactions that stored them counted; of bars the vendor''s own';
+
+COMMENT ON COLUMN stored_rows.checksum IS 'row_checksum of all their columns, modulo 2^64';
+
+COMMENT ON COLUMN stored_rows.changes IS 'Grows with each transaction that stored some';
+
+COMMENT ON COLUMN stored_rows.dropped_at IS 'When retention last dropped the rows of that day';
 
 CREATE TABLE time_tables (
     table_name text NOT NULL,
@@ -1139,11 +1281,20 @@ ALTER TABLE ONLY rate_points
 ALTER TABLE ONLY runs
     ADD CONSTRAINT runs_pkey PRIMARY KEY (run_id);
 
+ALTER TABLE ONLY self_check_stretches
+    ADD CONSTRAINT self_check_stretches_pkey PRIMARY KEY (table_name, starts);
+
+ALTER TABLE ONLY self_checks
+    ADD CONSTRAINT self_checks_pkey PRIMARY KEY (check_id);
+
 ALTER TABLE ONLY statistics
     ADD CONSTRAINT statistics_pkey PRIMARY KEY (instrument_id, ts, digest, ord);
 
 ALTER TABLE ONLY stored_changes
     ADD CONSTRAINT stored_changes_pkey PRIMARY KEY (span, starts, table_name);
+
+ALTER TABLE ONLY stored_rows
+    ADD CONSTRAINT stored_rows_pkey PRIMARY KEY (table_name, dataset, schema, day);
 
 ALTER TABLE ONLY time_tables
     ADD CONSTRAINT time_tables_pkey PRIMARY KEY (table_name);
