@@ -18,6 +18,7 @@ from flask import Response, g, has_app_context, request
 from werkzeug.http import quote_etag
 
 from ots_analytics.settings import AnalyticsSettings
+from ots_common.conditional import SHARED
 from ots_common.database import Database
 from ots_common.shared_cache import Made, SharedCache
 from ots_common.times import NS_PER_S
@@ -125,6 +126,7 @@ def _finished(response: Response, digest: str, stable: bool) -> Response:
     if stable:
         response.headers["ETag"] = quote_etag(digest, weak=True)
         response.headers["Cache-Control"] = "private, no-cache"
+        response.headers[SHARED] = "yes"
     response.vary.update(("Accept", "Accept-Encoding"))
     return response
 

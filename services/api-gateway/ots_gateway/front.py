@@ -32,6 +32,7 @@ from ots_gateway.canonical import canonical_segments, encode_segments
 from ots_gateway.clients import Clients, neighbourhood
 from ots_gateway.idempotency import KEPT_BYTES, Claim, Fingerprint, IdempotencyKeys, Replay, check
 from ots_gateway.identity import InvalidTokenError, User
+from ots_gateway.kept_answers import KeptAnswers
 from ots_gateway.limits import PER_ADDRESS, Limiter, Verdict
 from ots_gateway.metrics import CLIENTS_LEFT, Refusal, count_auth_failure, count_refusal
 from ots_gateway.proxy import Proxy, Sender, returned_fields
@@ -98,6 +99,7 @@ class Front:
         self._app = app
         self._authenticator = authenticator
         self._proxy = proxy
+        self._kept = KeptAnswers(proxy, settings.kept_answers_bytes)
         self._database = database
         self._clients = Clients(settings)
         self._limiter = Limiter(settings)
@@ -204,7 +206,7 @@ class Front:
             target = f"{target}?{query}"
         if route.idempotent and "HTTP_IDEMPOTENCY_KEY" in environ:
             return self._once(asked, route, target)
-        return _shape(self._proxy.forward(environ, route, target, self._sender(asked)))
+        return _shape(self._kept.forward(environ, route, target, self._sender(asked)))
 
     def _once(self, asked: Asked, route: Route, target: str) -> tuple[int, Fields, bytes | Iterable[bytes]]:
         environ, sender = asked.environ, self._sender(asked)

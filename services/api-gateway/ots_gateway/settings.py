@@ -42,6 +42,10 @@ class GatewaySettings(ServiceSettings):
     breaker_failures: int = Field(5, ge=1, description="Failures in a row after which a service is left alone.")
     breaker_open_s: float = Field(2.0, gt=0, description="For how long, before one request tries it again.")
 
+    kept_answers_bytes: int = Field(
+        32 * 2**20, ge=0, description="Answers kept in memory and given when their service confirms them, a process."
+    )
+
     # the clients
     allowed_hosts: list[str] = Field(
         default_factory=list, description="Host names to answer to, without port; none: every well-formed one."

@@ -45,6 +45,16 @@ class Client(Protocol):
         """The connection that is at work; None when there is none any more."""
 
 
+class Copy(Protocol):
+    """Who takes a copy of a body as it passes."""
+
+    def add(self, piece: bytes) -> None:
+        """A piece that was read."""
+
+    def end(self) -> None:
+        """No more is read, be it whole or not."""
+
+
 class BrokenBodyError(OSError):
     """The client's body ended before its end, or is not framed as it must be."""
 
@@ -428,6 +438,7 @@ class Stream:
         self._closed = False
         # who reads it: from the end on it must not be able to cancel what works for somebody else then
         self.client: Client | None = None
+        self.copy: Copy | None = None
 
     def begin(self) -> None:
         """Read the first piece. Raises what reading raises."""
@@ -453,6 +464,8 @@ class Stream:
                 raise ConnectionResetError("the client left") from error
         if not piece:
             raise StopIteration
+        if self.copy is not None:
+            self.copy.add(piece)
         return piece
 
     def close(self) -> None:
@@ -461,6 +474,8 @@ class Stream:
             self._closed = True
             if self.client is not None:
                 self.client.waits_for(None)
+            if self.copy is not None:
+                self.copy.end()
             self._upstream.finish(self._connection, keep=self._ended and self._keep)
 
     def _read(self) -> bytes:

@@ -9,6 +9,8 @@ from werkzeug.http import unquote_etag
 
 from ots_common import __version__
 
+SHARED = "X-OTS-Shared"
+"""Marks an answer that is the same for whoever may ask, while its ETag holds; the gateway takes the field off."""
 _REVALIDATE = "private, no-cache"
 
 
