@@ -18,6 +18,9 @@ usage() {
   status                what runs; exit code 0 only if all does
   logs [SERVICE] [-f]   the last 100 lines; -f goes on
   token [--role ROLE]   log in as admin, print `export TOKEN=...`; ROLE: viewer, trader (default), operator or admin
+  backup FOLDER         copy both databases to a new folder there, while all goes on; --keep N deletes the oldest beyond N
+  restore BACKUP        both databases as that folder has them, after `down`; --replace: also where there are data now;
+                        --check: only say whether the backup is whole
   reset                 stop everything and delete the development data, the database included
   help                  this text
 
@@ -218,6 +221,7 @@ in_compose() {
     status) compose_status ;;
     logs) compose logs --tail 100 "$@" ;;
     token) compose_token "$@" ;;
+    backup | restore) exec "$root/database/$command.sh" "$@" ;;
     reset)
       compose --profile "*" down -v
       rm -f "$mode_file" "$market_file"
@@ -234,7 +238,7 @@ while [ $# -gt 0 ]; do
     --native) mode=native ;;
     --compose) mode=compose ;;
     -h | --help | help) usage; exit 0 ;;
-    up | monitoring | down | status | logs | token | reset) command=$1; shift; break ;;
+    up | monitoring | down | status | logs | token | backup | restore | reset) command=$1; shift; break ;;
     *) usage >&2; fail "unknown: $1" ;;
   esac
   shift

@@ -25,6 +25,7 @@ def clone(tmp_path_factory) -> Iterator[Path]:
 
 
 PORTS = {f"OTS_PORT_{name.upper()}": str(port) for name, port in asdict(Ports.free()).items()}
+LAST_BACKUP = '"$(ls -d ~/ots-backups/backup-* | tail -n 1)"'
 
 
 def run(folder: Path, command: str) -> subprocess.CompletedProcess[str]:
@@ -58,9 +59,9 @@ def printed(document: str) -> set[str]:
 def test_the_life_of_a_platform(clone):
     executed = set()
 
-    def typed(line: str, then: str = "") -> str:
+    def typed(line: str, then: str = "", before: str = "") -> str:
         executed.add(line)
-        return succeeds(clone, line + then)
+        return succeeds(clone, before + line + then)
 
     out = typed("./start-dev.sh --native")
     url = f"http://localhost:{PORTS['OTS_PORT_GATEWAY']}"
@@ -81,12 +82,20 @@ def test_the_life_of_a_platform(clone):
     for line in ('eval "$(./start-dev.sh token --role operator)"', 'eval "$(./start-dev.sh token)"'):
         answer = typed(line, f'; curl -fsS -H "Authorization: Bearer $TOKEN" {url}/api/v1/auth/me')
         assert ('"role":"operator"' in answer) is ("operator" in line)
+    at_home = f"HOME={clone.parent}; "
+    assert "rows of" in typed("./start-dev.sh backup ~/ots-backups --keep 14", before=at_home)
+    assert "whole" in typed(f"./start-dev.sh restore {LAST_BACKUP} --check", before=at_home)
+    refused = run(clone, f"{at_home}./start-dev.sh restore {LAST_BACKUP} --replace")
+    assert (refused.returncode != 0, "./start-dev.sh down first" in refused.stderr) == (True, True)
     refused = run(clone, "./start-dev.sh token --role emperor")
     assert (refused.returncode != 0, refused.stdout) == (True, "")
     typed("./start-dev.sh down")
     assert succeeds(clone, f"pgrep -f '{clone}/[.]ots' || true") == ""
     typed("./start-dev.sh down")
     assert run(clone, "./start-dev.sh status").returncode != 0
+    assert "restored ots_sim and ots_accounts" in typed(
+        f"./start-dev.sh restore {LAST_BACKUP} --replace", before=at_home
+    )
     moved = Ports.free().gateway
     # the port that is printed may be taken here: another stands in for it
     out = succeeds(clone, f"OTS_PORT_GATEWAY={moved} MARKET_SOURCE=databento ./start-dev.sh")

@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+from ots_native import backups
 from ots_native.env_file import read_env_file
 from ots_native.errors import NativeError
 from ots_native.platform import READY_TIMEOUT_S, Platform, Status
@@ -42,6 +43,13 @@ def _parser() -> argparse.ArgumentParser:
     logs.add_argument("-f", "--follow", action="store_true")
     token = commands.add_parser("token", help="print `export TOKEN=...`")
     token.add_argument("--role", default="trader", choices=["viewer", "trader", "operator", "admin"])
+    backup = commands.add_parser("backup", help="copy both databases to a new folder in FOLDER")
+    backup.add_argument("folder", type=Path)
+    backup.add_argument("--keep", type=int, metavar="N", help="delete the oldest backups there beyond N")
+    restore = commands.add_parser("restore", help="put both databases into the state of BACKUP; first `down`")
+    restore.add_argument("backup", type=Path)
+    restore.add_argument("--replace", action="store_true", help="also where there are data now, which are lost")
+    restore.add_argument("--check", action="store_true", help="only say whether every byte is as it was written")
     reset = commands.add_parser("reset", help="stop everything and delete the development data")
     reset.add_argument("--yes", action="store_true", help="accepted and not needed: nothing is asked")
     return parser
@@ -100,6 +108,10 @@ def _run(parsed: argparse.Namespace, platform: Platform) -> int:
             _silence()
     elif parsed.command == "token":
         print(f"export TOKEN={platform.token(parsed.role)}")
+    elif parsed.command == "backup":
+        backups.back_up(platform, parsed.folder, parsed.keep)
+    elif parsed.command == "restore":
+        backups.restore(platform, parsed.backup, replace=parsed.replace, check=parsed.check)
     elif parsed.command == "reset":
         deleted = platform.reset()
         print("\n".join(f"Deleted {path}" for path in deleted) or "There was nothing to delete.")
