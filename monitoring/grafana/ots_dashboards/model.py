@@ -1,6 +1,6 @@
 """What a dashboard is made of, and the JSON that Grafana 12 reads of it (dashboard schema 41).
 
-Panels are placed in rows from left to right by their width; whoever adds one needs no coordinates. Every panel must say
+Panels are placed as high as they fit, then as far left; whoever adds one needs no coordinates. Every panel must say
 what it shows, in which unit, and what an empty one means: the constructors ask for it.
 """
 
@@ -15,8 +15,8 @@ Json = dict[str, Any]
 PROMETHEUS: Json = {"type": "prometheus", "uid": "prometheus"}
 POSTGRES: Json = {"type": "grafana-postgresql-datasource", "uid": "ots-postgres"}
 TAG = "ai-ots"
-RUNBOOKS = "https://github.com/ai-ots/ai-ots/blob/main/docs/OPERATIONS_MANUAL.md"
-"""Where the runbooks are read. Alerts link to their sections there too."""
+RUNBOOKS = "/public/ots-docs/OPERATIONS_MANUAL.md"
+"""Where the runbooks are read: Grafana itself serves the documents, so that it works without the world."""
 WIDTH = 24
 
 GREEN, YELLOW, ORANGE, RED, BLUE, GREY = "green", "yellow", "orange", "red", "blue", "#8e8e8e"
@@ -559,15 +559,14 @@ class Dashboard:
             panels.append(
                 {"id": number, "type": "row", "title": row.title, "collapsed": False, "gridPos": place, "panels": []}
             )
-            y += 1
-            x = tallest = 0
+            filled = [y + 1] * WIDTH
             for panel in row.panels:
-                if x + panel.width > WIDTH:
-                    x, y, tallest = 0, y + tallest, 0
                 number += 1
-                panels.append(panel.to_json(number, x, y))
-                x, tallest = x + panel.width, max(tallest, panel.height)
-            y += tallest
+                x = min(range(WIDTH - panel.width + 1), key=_heights(filled, panel.width).__getitem__)
+                top = max(filled[x : x + panel.width])
+                filled[x : x + panel.width] = [top + panel.height] * panel.width
+                panels.append(panel.to_json(number, x, top))
+            y = max(filled)
         return {
             "uid": self.uid,
             "title": self.title,
@@ -589,6 +588,11 @@ class Dashboard:
             "links": [_other_dashboards(), _manual()],
             "panels": panels,
         }
+
+
+def _heights(filled: Sequence[int], width: int) -> list[int]:
+    """Of each column, where a panel of that width could stand whose left edge is there."""
+    return [max(filled[left : left + width]) for left in range(WIDTH - width + 1)]
 
 
 def _firing_alerts() -> Json:

@@ -397,7 +397,7 @@ _WHO = (
 _GAMMA = (
     "Dollars of stock by which the open contracts' delta changes when the spot rises by 1 %: open interest times 100"
     " times gamma times spot squared times 0.01, each contract's gamma at its own implied volatility (American), as"
-    " `/options/{underlying}/exposures?volatility=quoted`."
+    " `/options/{underlying}/exposure?volatility=quoted`."
 )
 _BAND = [
     Look("calls long, puts short", color=BLUE, custom={"lineWidth": 2}),
@@ -409,7 +409,7 @@ _EXPOSURE = Row(
     [
         Trend(
             "Gamma exposure by strike",
-            _GAMMA + _WHO + _AS_OF,
+            _GAMMA + _WHO + " Strikes within 15 % of the spot." + _AS_OF,
             [Sql(sql.GAMMA_BY_STRIKE)],
             "currencyUSD",
             no_data="No contract has both a volatility and a published open interest",
@@ -440,7 +440,7 @@ _EXPOSURE = Row(
         BarChart(
             "Open interest by strike",
             "Contracts open, calls and puts, all expirations together: published before the session, so that its own"
-            " trades are not in it." + _AS_OF,
+            " trades are not in it. Strikes within 15 % of the spot." + _AS_OF,
             [Sql(sql.OPEN_INTEREST)],
             "short",
             no_data="No open interest was published in the ten days before",

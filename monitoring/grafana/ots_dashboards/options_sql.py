@@ -139,18 +139,20 @@ LEFT JOIN LATERAL (
 ) e ON true
 WHERE n.underlying IS NOT NULL ORDER BY n.underlying"""
 
+# crossed before joined, so that every expiration is in the first row and the columns come in their order
 SPREADS = f"""WITH {_NEWEST}, {_HELD}, strikes AS (
-  SELECT strike FROM (SELECT DISTINCT strike FROM held) d, newest n ORDER BY abs(strike - n.spot) LIMIT 25
+  SELECT strike FROM (SELECT strike FROM held WHERE "right" = '${{right}}' GROUP BY strike) d, newest n
+  ORDER BY abs(strike - n.spot) LIMIT 25
 ), days AS (
-  SELECT expiration FROM (SELECT DISTINCT expiration FROM held) d ORDER BY expiration LIMIT 10
+  SELECT expiration FROM held GROUP BY expiration ORDER BY expiration LIMIT 10
 )
-SELECT trim_scale(h.strike)::text AS strike, to_char(h.expiration, 'DD Mon YY') AS expiration,
+SELECT trim_scale(s.strike)::text AS strike, to_char(d.expiration, 'DD Mon YY') AS expiration,
        (q.ask - q.bid) / nullif((q.ask + q.bid) / 2, 0) AS spread
-FROM held h JOIN strikes USING (strike) JOIN days USING (expiration)
+FROM strikes s CROSS JOIN days d
+LEFT JOIN held h ON h.strike = s.strike AND h.expiration = d.expiration AND h."right" = '${{right}}'
 LEFT JOIN LATERAL {_quote_at("(SELECT ts FROM newest)", _RECENT)} q
   ON q.bid > 0 AND q.ask >= q.bid
-WHERE h."right" = '${{right}}'
-ORDER BY h.strike DESC, h.expiration"""
+ORDER BY s.strike DESC, d.expiration"""
 
 SMILE = f"""WITH {_NEWEST}, {_CHOSEN}, {_HELD}
 SELECT strike, max(implied_volatility) FILTER (WHERE "right" = 'C') AS calls,
@@ -269,8 +271,8 @@ SELECT r.expiration::text AS expiration, r.years * 365 AS days, r.forward, s.str
        {_flat_move("r.forward", "r.deviation")} AS "mean move",
        {_flat_move("r.forward", "r.deviation")} / r.forward AS "mean move %",
        r.forward * sqrt(exp(r.deviation ^ 2) - 1) AS "one deviation",
-       r.forward * exp(-r.deviation ^ 2 / 2 - r.deviation) AS lower,
-       r.forward * exp(-r.deviation ^ 2 / 2 + r.deviation) AS upper
+       r.forward * exp(-(r.deviation ^ 2) / 2 - r.deviation) AS lower,
+       r.forward * exp(-(r.deviation ^ 2) / 2 + r.deviation) AS upper
 FROM rows r LEFT JOIN LATERAL (
   SELECT strike, straddle FROM pairs p WHERE p.expiration = r.expiration
   ORDER BY abs(p.strike - r.forward), strike LIMIT 1
@@ -282,11 +284,11 @@ _GAMMA = """exposed AS (
 )"""
 
 
-def _gamma(by: str, label: str) -> str:
+def _gamma(by: str, label: str, where: str = "") -> str:
     return f"""WITH {_NEWEST}, {_HELD}, {_COUNTED}, {_GAMMA}, sides AS (
   SELECT {by}, coalesce(sum(dollars) FILTER (WHERE "right" = 'C'), 0) AS calls,
          coalesce(sum(dollars) FILTER (WHERE "right" = 'P'), 0) AS puts
-  FROM exposed GROUP BY {by} HAVING count(dollars) > 0
+  FROM exposed {where}GROUP BY {by} HAVING count(dollars) > 0
 )
 SELECT {label}, calls - puts AS "calls long, puts short",
        least(calls - puts, puts - calls, -calls - puts, calls + puts) AS least,
@@ -294,7 +296,8 @@ SELECT {label}, calls - puts AS "calls long, puts short",
 FROM sides ORDER BY {by}"""
 
 
-GAMMA_BY_STRIKE = _gamma("strike", "strike")
+_NEAR = "WHERE strike BETWEEN 0.85 * (SELECT spot FROM newest) AND 1.15 * (SELECT spot FROM newest) "
+GAMMA_BY_STRIKE = _gamma("strike", "strike", _NEAR)
 GAMMA_BY_EXPIRATION = _gamma("expiration", "to_char(expiration, 'DD Mon YY') AS \"expires\"")
 GAMMA_TOTAL = f"""WITH {_NEWEST}, {_HELD}, {_COUNTED}, {_GAMMA}, sides AS (
   SELECT coalesce(sum(dollars) FILTER (WHERE "right" = 'C'), 0) AS calls,
@@ -312,7 +315,7 @@ SELECT coalesce(sum(open_interest) FILTER (WHERE gamma IS NULL), 0)::float8
 OPEN_INTEREST = f"""WITH {_NEWEST}, {_HELD}, {_COUNTED}
 SELECT trim_scale(strike)::text AS "at strike", sum(open_interest) FILTER (WHERE "right" = 'C') AS calls,
        sum(open_interest) FILTER (WHERE "right" = 'P') AS puts
-FROM counted GROUP BY strike HAVING count(open_interest) > 0 ORDER BY counted.strike"""
+FROM counted {_NEAR}GROUP BY strike HAVING count(open_interest) > 0 ORDER BY counted.strike"""
 
 _TRADED = f"""traded AS (
   SELECT c.*, v.volume FROM counted c CROSS JOIN newest n CROSS JOIN LATERAL (
