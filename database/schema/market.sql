@@ -74,6 +74,11 @@ BEGIN
     ELSE
         PERFORM drop_chunks(p_table::regclass, older_than => p_ends, newer_than => p_starts);
     END IF;
+    -- and a row of no dataset for each day: bars that were built from trades are counted nowhere
+    INSERT INTO stored_rows (table_name, dataset, schema, day, rows, checksum)
+    SELECT p_table, '', '', day, 0, 0
+    FROM generate_series(p_starts AT TIME ZONE 'UTC', (p_ends AT TIME ZONE 'UTC') - interval '1 day', interval '1 day') AS day
+    ON CONFLICT DO NOTHING;
     UPDATE stored_rows SET rows = 0, checksum = 0, changes = changes + 1, dropped_at = now()
     WHERE table_name = p_table AND day >= (p_starts AT TIME ZONE 'UTC')::date AND day < (p_ends AT TIME ZONE 'UTC')::date;
     PERFORM note_stored(p_table, ARRAY(SELECT day FROM generate_series(p_starts, p_ends - interval '1 microsecond', interval '1 day') day));
@@ -926,7 +931,9 @@ CREATE TABLE self_check_stretches (
 
 COMMENT ON TABLE self_check_stretches IS 'What was seen of each stretch when it was last compared: one that has changed since comes first, one that differed again and again';
 
-COMMENT ON COLUMN self_check_stretches.changes IS 'The sum of stored_rows.changes then';
+COMMENT ON COLUMN self_check_stretches.starts IS 'The first day of a chunk of a time table; 1970-01-01 for all of bars_1d';
+
+COMMENT ON COLUMN self_check_stretches.changes IS 'The sum of stored_rows.changes then, or before';
 
 CREATE TABLE self_checks (
     check_id bigint NOT NULL,
