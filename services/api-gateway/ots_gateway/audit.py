@@ -47,7 +47,7 @@ _OWN_WRITES = tuple(
 )
 _BATCH = 100
 _TOKENS: dict[str, TokenKind] = {
-    "login": "login", "login_failed": "login", "refresh": "refresh", "refresh_failed": "refresh", "key_create": "key"
+    "login": "login", "login_failed": "login", "refresh": "refresh", "refresh_failed": "refresh"
 }  # fmt: skip
 
 

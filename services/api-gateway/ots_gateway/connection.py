@@ -440,7 +440,8 @@ _REASONS = {
     431: "Request Header Fields Too Large", 501: "Not Implemented", 505: "HTTP Version Not Supported",
 }  # fmt: skip
 _REFUSALS: dict[str, Refusal] = {
-    "too-slow": "slow", "target-too-long": "size", "head-too-large": "size", "too-many-fields": "size"
+    "too-slow": "slow", "target-too-long": "size", "head-too-large": "size", "too-many-fields": "size",
+    "method": "method",
 }  # fmt: skip
 _dated: tuple[int, str] = (0, "")
 

@@ -16,7 +16,7 @@ from ots_gateway import audit
 from ots_gateway.access import Role
 from ots_gateway.api_keys import ApiKeys, StoredKey
 from ots_gateway.authentication import Authenticator
-from ots_gateway.metrics import count_refusal
+from ots_gateway.metrics import count_refusal, count_tokens
 from ots_gateway.routes.models import Id, RoleName, ScopeName, UserPath, answer, asker, person
 from ots_gateway.users import Users
 
@@ -107,8 +107,14 @@ def blueprint(api_keys: ApiKeys, users: Users, authenticator: Authenticator) -> 
         role = Role.named(body.role)
         if role > user.role:
             count_refusal("role")
+            count_tokens("key", issued=False)
             raise Problem(403, "role", f"a key of yours may be {user.role.label} at most")
-        stored, key = api_keys.make(user.user_id, body.name, role, sorted(set(body.scopes)), body.expires_in_days)
+        try:
+            stored, key = api_keys.make(user.user_id, body.name, role, sorted(set(body.scopes)), body.expires_in_days)
+        except Problem:
+            count_tokens("key", issued=False)
+            raise
+        count_tokens("key", issued=True)
         audit.note(target=stored.prefix, target_id=stored.key_id, role=stored.role, scopes=list(stored.scopes))
         return answer(NewKeyModel(**_model(stored).model_dump(), key=key), 201)
 
