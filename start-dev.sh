@@ -18,6 +18,7 @@ usage() {
   status                what runs; exit code 0 only if all does
   logs [SERVICE] [-f]   the last 100 lines; -f goes on
   token [--role ROLE]   log in as admin, print `export TOKEN=...`; ROLE: viewer, trader (default), operator or admin
+  run PROGRAM MODULE .. one of our command lines with what that program is given: run gateway ots_gateway.signing_keys list
   backup FOLDER         copy both databases to a new folder there, while all goes on; --keep N deletes the oldest beyond N
   restore BACKUP        both databases as that folder has them, after `down`; --replace: also where there are data now;
                         --check: only say whether the backup is whole
@@ -211,6 +212,15 @@ compose_token() {
   echo "export TOKEN=$token"
 }
 
+compose_run() {
+  [ $# -gt 1 ] || fail "run needs a program and a module: run gateway ots_gateway.signing_keys list"
+  local program=$1 module=$2 terminal=-T
+  shift 2
+  if [ -t 0 ] && [ -t 1 ]; then terminal=; fi
+  # shellcheck disable=SC2086
+  compose exec $terminal "$program" python -m "$module" "$@"
+}
+
 in_compose() {
   command -v docker >/dev/null 2>&1 || fail "there is no docker; ./start-dev.sh --native needs none."
   choose_market
@@ -221,6 +231,7 @@ in_compose() {
     status) compose_status ;;
     logs) compose logs --tail 100 "$@" ;;
     token) compose_token "$@" ;;
+    run) compose_run "$@" ;;
     backup | restore) exec "$root/database/$command.sh" "$@" ;;
     reset)
       compose --profile "*" down -v
@@ -238,7 +249,7 @@ while [ $# -gt 0 ]; do
     --native) mode=native ;;
     --compose) mode=compose ;;
     -h | --help | help) usage; exit 0 ;;
-    up | monitoring | down | status | logs | token | backup | restore | reset) command=$1; shift; break ;;
+    up | monitoring | down | status | logs | token | run | backup | restore | reset) command=$1; shift; break ;;
     *) usage >&2; fail "unknown: $1" ;;
   esac
   shift

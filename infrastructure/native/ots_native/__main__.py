@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from ots_native import backups
+from ots_native.commands import run_beside
 from ots_native.env_file import read_env_file
 from ots_native.errors import NativeError
 from ots_native.platform import READY_TIMEOUT_S, Platform, Status
@@ -43,6 +44,10 @@ def _parser() -> argparse.ArgumentParser:
     logs.add_argument("-f", "--follow", action="store_true")
     token = commands.add_parser("token", help="print `export TOKEN=...`")
     token.add_argument("--role", default="trader", choices=["viewer", "trader", "operator", "admin"])
+    run = commands.add_parser("run", help="one of our command lines, with what PROGRAM is given")
+    run.add_argument("program")
+    run.add_argument("module", help="such as ots_ingestion or ots_gateway.signing_keys")
+    run.add_argument("arguments", nargs=argparse.REMAINDER)
     backup = commands.add_parser("backup", help="copy both databases to a new folder in FOLDER")
     backup.add_argument("folder", type=Path)
     backup.add_argument("--keep", type=int, metavar="N", help="delete the oldest backups there beyond N")
@@ -108,6 +113,8 @@ def _run(parsed: argparse.Namespace, platform: Platform) -> int:
             _silence()
     elif parsed.command == "token":
         print(f"export TOKEN={platform.token(parsed.role)}")
+    elif parsed.command == "run":
+        return run_beside(platform, parsed.program, parsed.module, parsed.arguments)
     elif parsed.command == "backup":
         backups.back_up(platform, parsed.folder, parsed.keep)
     elif parsed.command == "restore":
