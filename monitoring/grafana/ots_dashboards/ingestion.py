@@ -536,7 +536,7 @@ _LEDGER = Row(
     "The ledger's open gaps",
     [
         Table(
-            "Open gaps",
+            "Open gaps one by one",
             "Every interval of which records may be missing and are not found yet, the newest first, and how its repair"
             " stands. Empty is well.",
             [Sql(ingestion_sql.GAPS)],

@@ -156,7 +156,7 @@ _BOARD = Row(
             ],
         ),
         TimeSeries(
-            "30-day volatility",
+            "30-day volatility over time",
             "Implied volatility at the forward, 30 calendar days ahead, of every underlying over the range.",
             [Sql(sql.VOLATILITY_OVER_TIME, series=True)],
             "percentunit",

@@ -405,7 +405,7 @@ _REDIS = Row(
         ),
         TimeSeries(
             "Commands",
-            "Commands a second.",
+            "Commands a second that Redis carries out, of all its clients.",
             [Prometheus("rate(redis_commands_processed_total[$__rate_interval])", "commands")],
             "ops",
             no_data=_NO_REDIS,
@@ -414,7 +414,7 @@ _REDIS = Row(
         ),
         TimeSeries(
             "Clients",
-            "Connections to Redis.",
+            "Connections to Redis: a few for each worker of each service.",
             [Prometheus("redis_connected_clients", "clients")],
             "none",
             no_data=_NO_REDIS,

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ots_analytics.chain_rates import Rate
 from ots_analytics.chains import Chain
 from ots_analytics.contract_terms import STATED
+from ots_analytics.fit_quality import observe_fit
 from ots_analytics.metrics import count_chain
 from ots_analytics.priced_chains import ChainInputs, PricedChain, price_chain
 from ots_analytics.stored_contracts import Contracts
@@ -102,6 +103,7 @@ def take_snapshot(chain: Chain, rate: Rate, max_age_ns: int, version: bytes) -> 
     """The snapshot of a chain that is not empty; a quote older than ``max_age_ns`` has no part in it."""
     priced = price_quotes(chain, rate, max_age_ns)
     count_chain(priced)
+    observe_fit(priced)
     expired = {"expired": len(chain) - len(priced)} if len(priced) < len(chain) else {}
     contracts = _contracts(priced)
     if priced.forwards is None:

@@ -1,0 +1,177 @@
+"""What every dashboard keeps to: made by the code, whole, and of metrics that somebody counts."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+import yaml
+
+from dashboard_support import FILES, GRAFANA, NAMES, dashboard, panels, promql_of
+from places import ROOT
+
+PROVISIONING = GRAFANA / "provisioning"
+# what the exporters and Prometheus itself show (Debian 12: node 1.5, postgres 0.11, redis 1.45; Compose's are newer)
+OF_OTHERS = {
+    "up", "scrape_duration_seconds", "scrape_samples_scraped", "ALERTS",
+    "process_start_time_seconds", "process_resident_memory_bytes", "process_cpu_seconds_total",
+    "node_cpu_seconds_total", "node_memory_MemAvailable_bytes", "node_memory_MemTotal_bytes", "node_load1",
+    "node_load15", "node_filesystem_avail_bytes", "node_filesystem_size_bytes", "node_disk_io_time_seconds_total",
+    "node_network_receive_bytes_total", "node_network_transmit_bytes_total",
+    "pg_up", "pg_settings_max_connections", "pg_database_size_bytes", "pg_stat_database_numbackends",
+    "pg_stat_database_blks_hit", "pg_stat_database_blks_read", "pg_stat_database_deadlocks",
+    "pg_stat_database_xact_commit", "pg_stat_database_xact_rollback", "pg_stat_database_tup_inserted",
+    "pg_stat_database_tup_fetched",
+    "redis_up", "redis_memory_used_bytes", "redis_memory_max_bytes", "redis_commands_processed_total",
+    "redis_connected_clients", "redis_expired_keys_total", "redis_evicted_keys_total",
+}  # fmt: skip
+MAKERS = {
+    "Counter", "Gauge", "Histogram", "GaugeMetricFamily", "CounterMetricFamily", "HistogramMetricFamily",
+}  # fmt: skip
+OF_SCRAPES = {"job", "instance", "service", "le"}
+
+
+@pytest.fixture(scope="module")
+def declared():
+    """The metrics of our services, each with its labels."""
+    found: dict[str, set[str]] = {}
+    for path in (ROOT / "services").glob("*/ots_*/**/*.py"):
+        text = path.read_text()
+        if "prometheus_client" not in text:
+            continue
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in MAKERS and node.args:
+                name = getattr(node.args[0], "value", None)
+                if isinstance(name, str) and name.startswith("ots_"):
+                    labels = [*node.args[2:3], *(k.value for k in node.keywords if k.arg in ("labels", "labelnames"))]
+                    names = {label.value for one in labels if isinstance(one, ast.List) for label in one.elts}
+                    found[name] = names | found.get(name, set())
+                    if node.func.id.startswith("Histogram"):
+                        found |= {f"{name}_{part}": found[name] for part in ("bucket", "sum", "count")}
+    assert len(found) > 50
+    return found
+
+
+def test_files_are_what_the_code_makes():
+    made = subprocess.run(
+        [sys.executable, GRAFANA / "generate.py", "--check"], capture_output=True, text=True, check=False
+    )
+    assert made.returncode == 0, made.stdout + made.stderr
+    assert len(FILES) == 5
+
+
+def test_generator_says_which_file_is_not_current(tmp_path):
+    """On a copy of the folder with one number changed."""
+    copy = tmp_path / "grafana"
+    subprocess.run(["cp", "-r", GRAFANA, copy], check=True)
+    edited = copy / "provisioning" / "dashboards" / "json" / "system.json"
+    edited.write_text(edited.read_text().replace('"w": 4', '"w": 5', 1))
+    command = [sys.executable, copy / "generate.py"]
+    checked = subprocess.run([*command, "--check"], capture_output=True, text=True, check=False)
+    assert checked.returncode == 1
+    assert checked.stdout.startswith("system.json is not what")
+    subprocess.run(command, check=True)
+    assert subprocess.run([*command, "--check"], check=False).returncode == 0
+
+
+def test_dashboards_are_told_apart_and_lead_to_each_other():
+    boards = [dashboard(name) for name in NAMES]
+    assert len({board["uid"] for board in boards}) == len({board["title"] for board in boards}) == len(boards)
+    for board in boards:
+        assert board["id"] is None
+        assert board["description"]
+        others, manual = board["links"]
+        assert others["tags"] == board["tags"] == ["ai-ots"]
+        assert manual["url"].endswith("/OPERATIONS_MANUAL.md")
+
+
+@pytest.fixture(scope="module")
+def datasources():
+    found = [
+        one
+        for path in sorted((PROVISIONING / "datasources").glob("*.yml"))
+        for one in yaml.safe_load(path.read_text())["datasources"]
+    ]
+    return {one["uid"]: one for one in found}
+
+
+def test_datasources_have_fixed_ids_and_no_password(datasources):
+    assert set(datasources) == {"prometheus", "ots-postgres"}
+    assert [uid for uid, one in datasources.items() if one.get("isDefault")] == ["prometheus"]
+    database = datasources["ots-postgres"]
+    assert database["user"] == "ots_grafana"
+    assert database["jsonData"]["database"] == "${MARKET_DATABASE}"
+    assert database["secureJsonData"] == {"password": "${DB_PASSWORD_GRAFANA}"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_panel_says_what_it_shows(name, datasources):
+    ids = [panel["id"] for panel in dashboard(name)["panels"]]
+    assert len(set(ids)) == len(ids)
+    titles = Counter(panel["title"] for panel in panels(name))
+    for panel in panels(name):
+        defaults = panel["fieldConfig"]["defaults"]
+        assert titles[panel["title"]] == 1, panel["title"]
+        assert len(panel["description"]) > 20, panel["title"]
+        assert defaults["unit"], panel["title"]
+        assert len(defaults["noValue"]) > 10, panel["title"]
+        assert panel["targets"], panel["title"]
+        for target in panel["targets"]:
+            source = datasources[target["datasource"]["uid"]]
+            assert source["type"] == target["datasource"]["type"], panel["title"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_panels_lie_beside_each_other(name):
+    taken: dict[tuple[int, int], str] = {}
+    for panel in dashboard(name)["panels"]:
+        place = panel["gridPos"]
+        assert place["x"] + place["w"] <= 24, panel["title"]
+        for x in range(place["x"], place["x"] + place["w"]):
+            for y in range(place["y"], place["y"] + place["h"]):
+                assert taken.setdefault((x, y), panel["title"]) == panel["title"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_queries_use_variables_that_there_are(name):
+    board = dashboard(name)
+    known = {variable["name"] for variable in board["templating"]["list"]}
+    for panel in panels(name):
+        for target in panel["targets"]:
+            text = target.get("expr", "") + target.get("rawSql", "")
+            used = {one for one in re.findall(r"\$\{?(\w+)", text) if not one.startswith("__")}
+            assert used <= known, panel["title"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rates_follow_the_range(name):
+    """A window written out is wrong at some zoom."""
+    for whose, expression in promql_of(name):
+        assert not re.search(r"\[\d", expression), whose
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_metrics_and_labels_are_counted_by_somebody(name, declared):
+    for whose, expression in promql_of(name):
+        text = re.sub(r'"[^"]*"', '""', expression)
+        names = set(re.findall(r"\b(?:ots|node|pg|redis|process|scrape)_[a-zA-Z0-9_]+|\bup\b|\bALERTS\b", text))
+        assert names <= declared.keys() | OF_OTHERS, f"{whose}: {names - declared.keys() - OF_OTHERS}"
+        for metric, chosen in re.findall(r"\b(ots_\w+)\{([^}]*)\}", text):
+            labels = set(re.findall(r"(\w+)\s*[=!]", chosen))
+            assert labels <= declared[metric] | OF_SCRAPES, f"{whose}: {metric} has no {labels - declared[metric]}"
+        ours = names & declared.keys()
+        for added_by in re.findall(r"by \(([^)]*)\)", text):
+            # "on" and label_replace make labels of their own; those are not summed by
+            labels = {label.strip() for label in added_by.split(",")} - OF_SCRAPES
+            if ours:
+                assert labels <= set().union(*(declared[metric] for metric in ours)), whose
+
+
+def test_provider_reads_the_folder_in_the_container():
+    (provider,) = yaml.safe_load((PROVISIONING / "dashboards" / "ots.yml").read_text())["providers"]
+    inside = provider["options"]["path"].removeprefix("/etc/grafana/provisioning/")
+    assert (PROVISIONING / inside) == FILES[0].parent
