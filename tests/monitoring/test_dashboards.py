@@ -29,9 +29,6 @@ OF_OTHERS = {
     "redis_up", "redis_memory_used_bytes", "redis_memory_max_bytes", "redis_commands_processed_total",
     "redis_connected_clients", "redis_expired_keys_total", "redis_evicted_keys_total",
 }  # fmt: skip
-MAKERS = {
-    "Counter", "Gauge", "Histogram", "GaugeMetricFamily", "CounterMetricFamily", "HistogramMetricFamily",
-}  # fmt: skip
 OF_SCRAPES = {"job", "instance", "service", "le"}
 
 
@@ -44,13 +41,14 @@ def declared():
         if "prometheus_client" not in text:
             continue
         for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in MAKERS and node.args:
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args:
                 name = getattr(node.args[0], "value", None)
-                if isinstance(name, str) and name.startswith("ots_"):
+                # made by prometheus_client's classes, or by those that we made of them
+                if isinstance(name, str) and re.fullmatch(r"ots_[a-z0-9_]+", name):
                     labels = [*node.args[2:3], *(k.value for k in node.keywords if k.arg in ("labels", "labelnames"))]
                     names = {label.value for one in labels if isinstance(one, ast.List) for label in one.elts}
                     found[name] = names | found.get(name, set())
-                    if node.func.id.startswith("Histogram"):
+                    if "Histogram" in node.func.id:
                         found |= {f"{name}_{part}": found[name] for part in ("bucket", "sum", "count")}
     assert len(found) > 50
     return found
