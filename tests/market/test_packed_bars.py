@@ -17,8 +17,9 @@ import ots_market.bars
 from collector_support import eventually
 from data_ingestion_support import Ingestion, settings_for
 from dbn import MINUTE, bar, dbn_file, midnight, trade
-from ots_common.copy_binary import copy_fields
+from ots_common.copy_binary import copy_fields, copy_out
 from ots_common.database import Database, connect
+from ots_ingestion import packing
 from ots_ingestion.packing import pack_next
 from ots_ingestion.retention import maintain, set_retention
 from ots_market.bars import Bars, read_bars
@@ -290,6 +291,28 @@ def test_what_packs_have_and_what_they_lack_are_of_one_moment(
     assert bars_of(reader, "TORN").volume.tolist() == [11, 11]
 
 
+@pytest.mark.parametrize("when", ["before its rows are read", "after"])
+def test_what_is_stored_while_its_stretch_is_packed(market, connection, reader, ingestion, always, monkeypatch, when):
+    at = int(last_month(18).timestamp()) * 10**9
+    symbol = f"RACE{when[0].upper()}"
+    imported(ingestion, symbol, [bar(at, (1, 2, 1, 2), volume=10)])
+    pack_all(connection)
+    imported(ingestion, symbol, [bar(at, (1, 2, 1, 2), volume=11)])
+
+    def interrupted(*arguments):
+        found = copy_out(*arguments) if when == "after" else None
+        imported(ingestion, symbol, [bar(at, (1, 2, 1, 2), volume=12)])
+        return copy_out(*arguments) if found is None else found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(packing, "copy_out", interrupted)
+        patch.setattr(packing, "_MOST_INSTRUMENTS", 1000)
+        assert "month from 2024-03-01" in str(pack_next(connection, now=NOW, settled_s=0))
+    assert bars_of(reader, symbol).volume.tolist() == [12]
+    assert pack_all(connection) != []
+    assert bars_of(reader, symbol).volume.tolist() == [12]
+
+
 def test_options_are_not_packed_nor_what_has_just_changed_nor_by_two_at_once(market, connection, ingestion):
     at = int(last_month(6).timestamp()) * 10**9
     option = "PACK  240621C00100000"
@@ -301,7 +324,7 @@ def test_options_are_not_packed_nor_what_has_just_changed_nor_by_two_at_once(mar
     assert pack_all(connection, settled_s=3600) == []
     other = connect(market.owner, application="tests")
     with other.cursor() as cursor:
-        cursor.execute("LOCK TABLE packed_bars IN SHARE ROW EXCLUSIVE MODE")
+        cursor.execute("SELECT pg_advisory_xact_lock(%s, 0)", (packing._PACKING_LOCK,))
     assert pack_all(connection) == []
     other.rollback()
     other.close()

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import psycopg2
-import psycopg2.errors
 import psycopg2.extras
 from numpy.typing import NDArray
 
@@ -21,6 +20,7 @@ from ots_market.packed_bars import BAR_COLUMNS, LAYOUT, count_moments, pack
 
 # a batch: what is in memory and in one transaction
 _MOST_INSTRUMENTS = 16
+_PACKING_LOCK = 0x4F5450
 
 # Months that are over, and of the one that is not the days that are; only where something was stored since it is noted.
 # Options have few bars, and are many. What has just changed is likely to change again.
@@ -75,13 +75,10 @@ def pack_next(connection: Connection, *, now: datetime, settled_s: float) -> Pac
     so long ago. Raises what the database raises.
     """
     with connection, connection.cursor() as cursor:
-        cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        try:
-            # the snapshot, of version and rows alike, is taken by the first question after it
-            cursor.execute("LOCK TABLE packed_bars IN SHARE ROW EXCLUSIVE MODE NOWAIT")
-        except psycopg2.errors.LockNotAvailable:
-            connection.rollback()
+        cursor.execute("SELECT pg_try_advisory_xact_lock(%s, 0)", (_PACKING_LOCK,))
+        if cursor.fetchone() != (True,):
             return None  # somebody else is at it
+        # the version before the rows: whatever is stored meanwhile makes the pack one of a version that is over
         cursor.execute(_DUE, {"now": now, "settled": settled_s, "layout": LAYOUT})
         due = cursor.fetchone()
         if due is None:
