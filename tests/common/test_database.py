@@ -1,12 +1,13 @@
 """The pool outlives the server it is connected to."""
 
 import threading
+import time
 
 import psycopg2
 import pytest
 from prometheus_client import REGISTRY
 
-from ots_common.database import Database
+from ots_common.database import Database, Prepared
 from ots_common.problems import Problem
 
 
@@ -28,6 +29,31 @@ def test_a_failed_transaction_leaves_nothing(market):
         cursor.execute("CREATE TABLE half_done (x integer)")
         raise ZeroDivisionError
     assert database.rows("SELECT to_regclass('half_done')") == [(None,)]
+
+
+def test_a_prepared_query_is_planned_once_a_connection_and_the_next_user_has_a_transaction_again(market):
+    database = Database(market.owner, application="tests", size=1)
+    query = Prepared("twice", "SELECT $1 * 2, pg_backend_pid()", ("integer",))
+    found = [database.prepared_rows(query, (number,))[0] for number in (1, 2, 3)]
+    assert [row[0] for row in found] == [2, 4, 6]
+    known = "SELECT name, generic_plans + custom_plans FROM pg_prepared_statements"
+    assert database.rows(known) == [("twice", 3)]
+    with pytest.raises(psycopg2.errors.DivisionByZero):
+        database.prepared_rows(Prepared("fails", "SELECT 1 / $1", ("integer",)), (0,))
+    with pytest.raises(ZeroDivisionError), database.connection() as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE half_prepared (x integer)")
+        raise ZeroDivisionError
+    assert database.rows("SELECT to_regclass('half_prepared')") == [(None,)]
+    # the server ends the connection: the next one does not know the query yet
+    market.database.rows("SELECT pg_terminate_backend(%s)", (found[0][1],))
+    deadline = time.monotonic() + 60
+    alive = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s"
+    while market.database.rows(alive, (found[0][1],))[0][0]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    again = database.prepared_rows(query, (4,))[0]
+    assert (again[0], again[1] == found[0][1]) == (8, False)
+    database.close()
 
 
 def test_a_full_pool_is_a_503_in_bounded_time(market):

@@ -9,29 +9,33 @@ from __future__ import annotations
 
 import hashlib
 
-from ots_common.database import Database
+from ots_common.database import Database, Prepared
 from ots_common.times import to_datetime
 from ots_market.timeframes import DAY_NS
 
 # Of the months before that of `until` each as a whole, of its own the days, of its own day the quarters of an hour up
 # to it. A sum, not the newest: transactions end in another order than they began. A curve or an action counts from when
 # it is known. A database made anew is another one.
-_VERSION = """
+_VERSION = Prepared(
+    "data_version",
+    """
     SELECT (SELECT sum(changed_us) FROM stored_changes
-            WHERE span = 'month' AND starts >= date_trunc('month', %(first)s)
-              AND starts < date_trunc('month', %(day)s)),
+            WHERE span = 'month' AND starts >= date_trunc('month', $1)
+              AND starts < date_trunc('month', $2)),
            (SELECT sum(changed_us) FROM stored_changes
-            WHERE span = 'day' AND starts >= greatest(%(first)s, date_trunc('month', %(day)s)) AND starts < %(day)s),
+            WHERE span = 'day' AND starts >= greatest($1, date_trunc('month', $2)) AND starts < $2),
            (SELECT sum(changed_us) FROM stored_changes
-            WHERE span = 'quarter' AND starts >= %(day)s AND starts <= %(until)s),
+            WHERE span = 'quarter' AND starts >= $2 AND starts <= $3),
            (SELECT oid FROM pg_database WHERE datname = current_database()),
            (SELECT count(*) FROM instrument_revisions),
-           (SELECT (count(*), max(curve_id))::text FROM rate_curves WHERE known_at <= %(until)s),
+           (SELECT (count(*), max(curve_id))::text FROM rate_curves WHERE known_at <= $3),
            (SELECT (count(*), sum(extract(epoch FROM stated_at)))::text FROM corporate_actions
-            WHERE ex_date <= (%(until)s AT TIME ZONE 'UTC')::date + 1),
+            WHERE ex_date <= ($3 AT TIME ZONE 'UTC')::date + 1),
            (SELECT (count(*), sum(gap_id), sum(ends_ns))::text FROM gaps
-            WHERE closed_at IS NULL AND starts_ns <= %(until_ns)s)
-"""
+            WHERE closed_at IS NULL AND starts_ns <= $4)
+    """,
+    ("timestamptz", "timestamptz", "timestamptz", "bigint"),
+)
 
 
 def data_version(database: Database, *, since_ns: int = 0, until_ns: int) -> str:
@@ -42,13 +46,11 @@ def data_version(database: Database, *, since_ns: int = 0, until_ns: int) -> str
     did. Ask it before the data: what is read then is as new or newer. Raises what the database raises.
     """
     day_ns = until_ns // DAY_NS * DAY_NS
-    row = database.rows(
-        _VERSION,
-        {
-            "first": to_datetime(min(since_ns, until_ns) // DAY_NS * DAY_NS),
-            "day": to_datetime(day_ns),
-            "until": to_datetime(until_ns),
-            "until_ns": until_ns,
-        },
-    )[0]
+    parameters = (
+        to_datetime(min(since_ns, until_ns) // DAY_NS * DAY_NS),
+        to_datetime(day_ns),
+        to_datetime(until_ns),
+        until_ns,
+    )
+    row = database.prepared_rows(_VERSION, parameters)[0]
     return hashlib.blake2b(repr([str(value) for value in row]).encode(), digest_size=16).hexdigest()
