@@ -25,7 +25,7 @@ def main() -> int:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
         print(f"{arguments.command}: the environment is not complete: {wrong}", file=sys.stderr)
         return 2
-    logs.configure(f"analytics-{arguments.command}", level=settings.log_level, fmt=settings.log_format)
+    logs.configure(f"analytics-{arguments.command}", settings)
     # the web service, which starts at the same moment, compiles them from the other end; their users are imported after
     warm(backwards=True)
     from ots_analytics import snapshots

@@ -21,6 +21,7 @@ from urllib.parse import unquote_to_bytes
 import structlog
 from flask import Request
 
+from ots_common import logs, traces
 from ots_common.database import Database
 from ots_common.metrics import METHODS, request_series
 from ots_common.problems import Problem
@@ -40,10 +41,10 @@ from ots_gateway.settings import GatewaySettings
 from ots_gateway.upstream import Answer, BrokenBodyError, ClientLeftError, Stream
 
 log = structlog.get_logger(__name__)
+performance_log = structlog.get_logger("performance")
 
 _SIGN_IN = 'eval "$(./start-dev.sh token)"  # then: curl -H "Authorization: Bearer $TOKEN" ...'
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 ASKED = "ots.asked"
 # the kinds of problems that are refusals, as they are counted
@@ -62,7 +63,8 @@ class Asked:
     """One request as it passes: what is known of it so far."""
 
     __slots__ = (
-        "address", "environ", "forwarded", "method", "request_id", "route", "started", "traceparent", "user", "verdict",
+        "address", "environ", "forwarded", "ids", "method", "request_id", "route", "started", "traceparent", "user",
+        "verdict",
     )  # fmt: skip
 
     def __init__(self, environ: dict[str, Any], address: str) -> None:
@@ -71,9 +73,12 @@ class Asked:
         self.method: str = environ["REQUEST_METHOD"]
         self.address = address
         offered = environ.get("HTTP_X_REQUEST_ID")
-        self.request_id: str = offered if offered and _REQUEST_ID.fullmatch(offered) else secrets.token_hex(12)
-        trace = environ.get("HTTP_TRACEPARENT")
-        self.traceparent: str | None = trace if trace and _TRACEPARENT.fullmatch(trace) else None
+        # one draw for both: who has the request's id has the beginning of the trace's
+        drawn = secrets.token_hex(24)
+        self.request_id: str = offered if offered and _REQUEST_ID.fullmatch(offered) else drawn[:24]
+        trace = traces.valid_traceparent(environ.get("HTTP_TRACEPARENT")) or traces.new_traceparent(drawn)
+        self.traceparent = trace
+        self.ids = logs.bind_request(self.request_id, trace[3:35], trace[36:52] if traces.is_on() else None)
         self.route: Route | None = None
         self.user: User | None = None
         self.verdict: Verdict | None = None
@@ -105,7 +110,8 @@ class Front:
         self._limiter = Limiter(settings)
         self._keys = IdempotencyKeys(database, settings)
         self._scraper = f"Bearer {settings.metrics_token.get_secret_value()}".encode()
-        self._log = AccessLog(GATEWAY, fmt=settings.log_format, enabled=settings.log_level in ("DEBUG", "INFO"))
+        self._log = AccessLog()
+        self._slow_s = settings.slow_request_ms / 1000
         self._always: Fields = [
             ("X-Content-Type-Options", "nosniff"),
             ("X-Frame-Options", "DENY"),
@@ -132,7 +138,7 @@ class Front:
             CLIENTS_LEFT.inc()
             status, fields, body = 499, [], b""
         except Exception as error:
-            log.exception("unhandled_error", error=repr(error), request_id=asked.request_id)
+            log.exception("unhandled_error", error=repr(error))
             hidden = Problem(500, "internal-error", "something went wrong here; the log has it under this request_id")
             status, fields, body = self._told(asked, hidden)
         return self._answer(asked, status, fields, body, start_response)
@@ -276,7 +282,7 @@ class Front:
         if not any(name == "Cache-Control" or name == "cache-control" for name, _ in fields):
             fields.append(("Cache-Control", "no-store"))
         self._add_ours(asked, fields)
-        self._record(asked, status, seconds)
+        self._record(asked, status, seconds, fields)
         start_response(_STATUS_LINES.get(status) or f"{status} Status", fields)
         if isinstance(body, bytes):
             return [body]
@@ -289,7 +295,7 @@ class Front:
         fields += self._secure
         fields += self._clients.cors(asked.environ)
 
-    def _record(self, asked: Asked, status: int, seconds: float) -> None:
+    def _record(self, asked: Asked, status: int, seconds: float, fields: Fields) -> None:
         route = asked.route.pattern if asked.route else "none"
         method = asked.method if asked.method in METHODS else "other"
         counter, histogram = request_series(GATEWAY, method, route, status)
@@ -297,9 +303,10 @@ class Front:
         histogram.observe(seconds)
         user = asked.user
         path = raw_target(asked.environ).partition("?")[0]
-        self._log.write(
-            asked.method, path, status, seconds, user.username if user else None, asked.request_id, asked.address
-        )
+        self._log.write(asked.method, path, status, seconds, user.username if user else None, asked.address, asked.ids)
+        if seconds >= self._slow_s:
+            _tell_slow(asked, route, path, status, seconds, fields)
+        traces.name_request(asked.method, route, status, asked.request_id)
         asks = asked.route.only_computes if asked.route else asked.method == "GET"
         if asks and status not in (401, 403):
             return
@@ -310,6 +317,7 @@ class Front:
 
     def _own_view(self, asked: Asked, start_response: StartResponse) -> Iterable[bytes]:
         asked.environ["HTTP_X_REQUEST_ID"] = asked.request_id
+        asked.environ["HTTP_TRACEPARENT"] = asked.traceparent
         asked.environ[ASKED] = asked
 
         def start(status: str, fields: Fields, *more: Any) -> Any:
@@ -351,6 +359,15 @@ def _resolved(path: str) -> tuple[tuple[str, ...], dict[str, Route]]:
 def _resolve(target: str) -> tuple[tuple[str, ...], dict[str, Route]]:
     path = target.partition("?")[0]
     return _resolved(path) if len(path) < _REMEMBERED_CHARACTERS else _resolved.__wrapped__(path)
+
+
+def _tell_slow(asked: Asked, route: str, path: str, status: int, seconds: float, fields: Fields) -> None:
+    """What a long request waited for: its service's own account of its time, as it came in ``Server-Timing``."""
+    timings = [value for name, value in fields if name.lower() == "server-timing"]
+    performance_log.warning(
+        "slow_request", method=asked.method, route=route, path=path, status=status, ms=round(seconds * 1000, 2),
+        service_timing=timings[:-1],
+    )  # fmt: skip
 
 
 def _shape(answer: Answer) -> tuple[int, Fields, bytes | Stream]:

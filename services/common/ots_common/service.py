@@ -14,20 +14,19 @@ from flask.json.provider import DefaultJSONProvider
 from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 
-from ots_common import __version__, logs, metrics, openapi_examples, problems
+from ots_common import __version__, logs, metrics, openapi_examples, problems, traces
 from ots_common.compression import compress
 from ots_common.conditional import validate
 from ots_common.problems import Problem
 from ots_common.settings import ServiceSettings
 from ots_common.tokens import HEADER, Caller, InvalidInternalToken, verify_internal_token
 
-access_log = structlog.get_logger("access")
+performance_log = structlog.get_logger("performance")
 
 DOCUMENT_PATH = "/openapi/openapi.json"
 # what a service answers without an internal token
 OPEN_ENDPOINTS = frozenset({"health", "health_live", "metrics"})
 _REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{8,128}$")
-_TRACEPARENT = re.compile(r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")
 
 Check = Callable[[], object]
 
@@ -132,7 +131,8 @@ def _create(
     *,
     finish: Callable[[Response], None] | None,
 ) -> OpenAPI:
-    logs.configure(name, level=settings.log_level, fmt=settings.log_format)
+    logs.configure(name, settings)
+    access = logs.AccessLines("caller")
     openapi_examples.install()
     app = OpenAPI(
         f"ots_{name}",
@@ -151,12 +151,10 @@ def _create(
         g.started = time.perf_counter()
         offered = request.headers.get("X-Request-ID", "")
         g.request_id = offered if _REQUEST_ID.match(offered) else secrets.token_hex(12)
-        trace = request.headers.get("traceparent", "")
-        g.traceparent = trace if _TRACEPARENT.match(trace) else None
-        structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request_id=g.request_id)
-        if g.traceparent:
-            structlog.contextvars.bind_contextvars(trace_id=g.traceparent[3:35])
+        g.traceparent = trace = traces.valid_traceparent(request.headers.get("traceparent"))
+        g.ids = logs.bind_request(
+            g.request_id, trace and trace[3:35], trace[36:52] if trace and traces.is_on() else None
+        )
 
     @app.after_request
     def _finish(response: Response) -> Response:
@@ -171,18 +169,28 @@ def _create(
         metrics.observe_request(name, response.status_code, seconds)
         if request.endpoint not in OPEN_ENDPOINTS:
             who: Caller | None = g.get("caller")
-            access_log.info(
-                "request",
-                method=request.method,
-                path=request.path,
-                status=response.status_code,
-                ms=round(seconds * 1000, 2),
-                user=who.username if who else None,
-                caller=who.service if who else None,
-            )
+            if access.enabled:
+                user, service = (who.username, who.service) if who else (None, None)
+                line = access.render(request.method, request.path, response.status_code, seconds, user, service, g.ids)
+                logs.write_lines([line])
+            if seconds * 1000 >= settings.slow_request_ms:
+                _tell_slow(response.status_code, seconds)
         return response
 
     return app
+
+
+def _tell_slow(status: int, seconds: float) -> None:
+    """What a long request spent its time on, as far as its service measured that."""
+    performance_log.warning(
+        "slow_request",
+        method=request.method,
+        route=request.url_rule.rule if request.url_rule else "none",
+        path=request.path,
+        status=status,
+        ms=round(seconds * 1000, 2),
+        stages={name: round(took * 1000, 2) for name, took in g.get("stages", {}).items()},
+    )
 
 
 def _validation_response(error: Any) -> Response:

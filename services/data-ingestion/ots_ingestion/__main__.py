@@ -35,7 +35,7 @@ def main() -> int:
         return 2
     # a command's own lines are what its user reads
     level = "WARNING" if arguments.command in cli.NAMES and settings.log_level == "INFO" else settings.log_level
-    logs.configure(f"ingestion-{arguments.command}", level=level, fmt=settings.log_format)
+    logs.configure(f"ingestion-{arguments.command}", settings, level=level)
     if arguments.command in cli.NAMES:
         return cli.run(settings, arguments)
     if arguments.command == "worker":

@@ -19,7 +19,7 @@ def main() -> int:
     except ValidationError as error:
         print(f"market-simulator: {error}", file=sys.stderr)
         return 2
-    configure("market-simulator", level=settings.log_level, fmt=settings.log_format)
+    configure("market-simulator", settings)
     # before the seconds that the libraries and the market take: clients who start beside us wait for the authority
     ensure_certificate(settings.simulator_tls_dir)
     from ots_simulator.app import serve

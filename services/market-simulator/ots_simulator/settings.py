@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from ots_common.settings import LogSettings
 
 # US dollars per 2^30 bytes; invented, but none is free, so that an estimate is never 0 for something
 _UNIT_PRICES = {
@@ -33,15 +34,11 @@ _UNIT_PRICES = {
 }
 
 
-class SimulatorSettings(BaseSettings):
+class SimulatorSettings(LogSettings):
     """The environment of ``ots_simulator``."""
-
-    model_config = SettingsConfigDict(extra="ignore", frozen=True, env_ignore_empty=True, hide_input_in_errors=True)
 
     ots_environment: Literal["development", "production"] = "development"
     market_calendar: Literal["xnys", "around-the-clock"] = "around-the-clock"
-    log_format: Literal["json", "console"] = "json"
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     simulator_key: SecretStr = Field(
         min_length=32, max_length=32, description="The API key that clients must know; starts with db-."
