@@ -54,7 +54,7 @@ BACKFILL_PARTS = Counter(
 )
 BACKFILL_BYTES = Counter("ots_ingestion_backfill_bytes_total", "Bytes downloaded whole, as compressed", ["dataset"])
 BACKFILL_COST = Counter("ots_ingestion_backfill_cost_usd_total", "What downloads that were begun cost", ["dataset"])
-BACKFILL_DOWNLOADS = Gauge("ots_ingestion_backfill_downloads", "Downloads going on")
+BACKFILL_DOWNLOADS = Gauge("ots_ingestion_backfill_downloads", "Downloads going on", multiprocess_mode="livemax")
 BACKFILL_STATE = Gauge(
     "ots_ingestion_backfill_parts",
     "Parts of all backfills by where they stand: waiting, running (downloaded or stored), done, failed, cancelled",
