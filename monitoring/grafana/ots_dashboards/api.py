@@ -23,7 +23,9 @@ from ots_dashboards.promql import increase, mean, or_zero, quantile, rate
 from ots_dashboards.shared import NOT_SCRAPED, SERVICES, alerts_firing, market_source
 
 _REQUESTS, _SECONDS = "ots_http_requests_total", "ots_http_request_seconds"
-_HERE = 'service=~"$service", route=~"$route"'
+# health checks and Prometheus itself are no users
+_USERS = 'route!~"/health.*|/metrics"'
+_HERE = f'service=~"$service", route=~"$route", {_USERS}'
 _NOBODY = "Nobody asked in this range"
 _ERRORS = [(None, GREEN), (0.001, YELLOW), (0.01, RED)]
 _STATUS = [
@@ -32,7 +34,7 @@ _STATUS = [
     Look("4..", regex=True, color=YELLOW),
     Look("5..", regex=True, color=RED),
 ]
-_GATEWAY = 'service="gateway"'
+_GATEWAY = f'service="gateway", {_USERS}'
 _FAILED = ', status=~"5.."'
 _LOOKUPS = "ots_shared_cache_lookups_total"
 _READY, _ANSWERED = 'result=~"hit|early|joined"', 'result!="unavailable"'
@@ -68,7 +70,7 @@ _GLANCE = Row(
             height=4,
             decimals=2,
             thresholds=_ERRORS,
-            runbook="gatewayerrorbudgetburn",
+            runbook="availabilityburnsfast",
         ),
         Stat(
             "Half are faster than",
@@ -129,7 +131,7 @@ _RED = Row(
             no_data=_NOBODY,
             minimum=0,
             thresholds=_ERRORS,
-            runbook="gatewayerrorbudgetburn",
+            runbook="availabilityburnsfast",
         ),
         TimeSeries(
             "Duration",
@@ -147,18 +149,23 @@ _RED = Row(
             "s",
             no_data=_NOBODY,
             minimum=0,
+            runbook="highlatency",
         ),
-        TimeSeries(
+        BarGauge(
             "Slowest routes",
-            "The five routes with the longest 95th percentile now.",
+            "The eight routes with the longest 95th percentile of the time to answer, over the range.",
             [
                 Prometheus(
-                    f"topk(5, {quantile(0.95, _SECONDS, ['service', 'route'], _HERE)} > 0)", "{{service}} {{route}}"
+                    "sort_desc(topk(8, histogram_quantile(0.95,"
+                    f" {increase(_SECONDS + '_bucket', ['le', 'service', 'route'], _HERE)}) > 0))",
+                    "{{service}} {{route}}",
+                    instant=True,
                 )
             ],
             "s",
             no_data=_NOBODY,
             minimum=0,
+            thresholds=[(None, GREEN), (1, YELLOW), (5, RED)],
         ),
         Table(
             "Routes",
@@ -210,6 +217,7 @@ _BEHIND = Row(
             "s",
             no_data=_NOBODY,
             minimum=0,
+            runbook="upstreamfails",
         ),
         TimeSeries(
             "Services that failed",
@@ -224,7 +232,7 @@ _BEHIND = Row(
             "reqps",
             no_data=NOT_SCRAPED,
             minimum=0,
-            runbook="upstreamfailing",
+            runbook="upstreamfails",
         ),
         StateTimeline(
             "Breakers",
@@ -257,6 +265,7 @@ _BEHIND = Row(
             "reqps",
             no_data=NOT_SCRAPED,
             minimum=0,
+            runbook="limitrefusalsburst",
         ),
         TimeSeries(
             "Clients that left",
@@ -293,6 +302,7 @@ _CACHE = Row(
             no_data="Nothing was looked up in this range",
             width=4,
             thresholds=[(None, BLUE)],
+            runbook="cachehitscollapse",
         ),
         TimeSeries(
             "Lookups by result",
@@ -368,6 +378,7 @@ _COMPUTING = Row(
             no_data=NOT_SCRAPED,
             minimum=0,
             looks=[Look("no_rate", color=RED), Look("no_spot", color=ORANGE)],
+            runbook="nochainspriced",
         ),
         BarGauge(
             "Contracts without a volatility",
@@ -386,6 +397,7 @@ _COMPUTING = Row(
             minimum=0,
             maximum=1,
             thresholds=[(None, BLUE)],
+            runbook="contractswithoutvolatility",
         ),
         TimeSeries(
             "Surfaces",
@@ -400,6 +412,7 @@ _COMPUTING = Row(
             no_data=NOT_SCRAPED,
             minimum=0,
             looks=[Look("clean", color=GREEN), Look("violating", color=RED)],
+            runbook="surfacefitsfail",
         ),
         TimeSeries(
             "Violations of surfaces",
@@ -413,6 +426,7 @@ _COMPUTING = Row(
             "cpm",
             no_data=NOT_SCRAPED,
             minimum=0,
+            runbook="surfaceviolations",
         ),
     ],
 )

@@ -77,7 +77,7 @@ _GLANCE = Row(
             height=4,
             decimals=0,
             thresholds=[(None, GREEN), (1, YELLOW), (10, RED)],
-            runbook="opengaps",
+            runbook="gapsopen",
         ),
         Stat(
             "Dead letters",
@@ -102,7 +102,7 @@ _GLANCE = Row(
             height=4,
             decimals=0,
             thresholds=[(None, GREEN), (1, RED)],
-            runbook="selfcheckdifference",
+            runbook="selfcheckdiffers",
         ),
         alerts_firing(),
     ],
@@ -120,7 +120,7 @@ _LIVE = Row(
             width=12,
             thresholds=[(None, GREY)],
             mappings={str(i): cell for i, cell in enumerate(_CELLS.values())},
-            runbook="collectionnotstreaming",
+            runbook="collectionfailed",
         ),
         Table(
             "What is collected",
@@ -212,6 +212,7 @@ _LIVE = Row(
             no_data=NOT_SCRAPED,
             minimum=0,
             label="an hour",
+            runbook="reconnectstorm",
         ),
     ],
 )
@@ -226,7 +227,7 @@ _SPOOL = Row(
             no_data=_NO_COLLECTION,
             width=6,
             minimum=0,
-            runbook="spoolgrowing",
+            runbook="spoolfills",
         ),
         TimeSeries(
             "Oldest file of the live spool",
@@ -236,7 +237,7 @@ _SPOOL = Row(
             no_data=_NO_COLLECTION,
             width=6,
             minimum=0,
-            runbook="spoolgrowing",
+            runbook="spoolbehind",
         ),
         TimeSeries(
             "Time of a batch",
@@ -265,6 +266,7 @@ _SPOOL = Row(
             width=6,
             minimum=0,
             label="an hour",
+            runbook="storefails",
         ),
         BarGauge(
             "Spool of imports",
@@ -277,6 +279,7 @@ _SPOOL = Row(
             minimum=0,
             decimals=0,
             thresholds=[(None, BLUE)],
+            runbook="importswait",
         ),
         TimeSeries(
             "Size of the spool of imports",
@@ -305,7 +308,7 @@ _SPOOL = Row(
             no_data="No task of maintenance was done since the worker started",
             width=6,
             minimum=0,
-            runbook="maintenanceoverdue",
+            runbook="maintenancelate",
         ),
     ],
 )
@@ -329,7 +332,7 @@ _MISSING = Row(
             width=6,
             minimum=0,
             decimals=0,
-            runbook="opengaps",
+            runbook="gapsopen",
         ),
         TimeSeries(
             "Gaps opened and closed",
@@ -347,6 +350,7 @@ _MISSING = Row(
             minimum=0,
             label="an hour",
             looks=[Look("opened", color=RED)],
+            runbook="gapsappear",
         ),
         BarGauge(
             "Gaps of 30 days",
@@ -394,7 +398,7 @@ _QUALITY = Row(
             minimum=0,
             maximum=1,
             thresholds=[(None, RED), (0.9, YELLOW), (0.98, GREEN)],
-            runbook="barcoveragelow",
+            runbook="coveragelow",
         ),
         BarGauge(
             "Crossed quotes",
@@ -406,7 +410,7 @@ _QUALITY = Row(
             minimum=0,
             decimals=2,
             thresholds=[(None, GREEN), (0.01, YELLOW), (0.05, RED)],
-            runbook="crossedquotes",
+            runbook="quotescrossed",
         ),
         Table(
             "Self-check",
@@ -426,7 +430,7 @@ _QUALITY = Row(
             hidden=["Time"],
             renamed={"Value #A": "rows compared", "Value #B": "difference"},
             looks=[Look("difference", thresholds=[(None, RED), (0, GREEN), (1, RED)], cell="color-text")],
-            runbook="selfcheckdifference",
+            runbook="selfcheckdiffers",
         ),
         Stat(
             "Last self-check",
@@ -436,7 +440,7 @@ _QUALITY = Row(
             no_data="No self-check has been made yet: it is hourly",
             width=4,
             thresholds=[(None, GREEN), (5400, YELLOW), (10800, RED)],
-            runbook="selfcheckoverdue",
+            runbook="selfchecklate",
         ),
     ],
 )
@@ -474,6 +478,7 @@ _HISTORY = Row(
                 Look("records expected", unit="locale"),
                 Look("spent", unit="currencyUSD"),
             ],
+            runbook="backfillstuck",
         ),
         BarGauge(
             "Parts of backfills",
@@ -486,7 +491,7 @@ _HISTORY = Row(
             decimals=0,
             thresholds=[(None, BLUE)],
             looks=[Look("failed", thresholds=[(None, BLUE), (1, RED)])],
-            runbook="backfillpartsfailed",
+            runbook="backfillpartsfail",
         ),
         TimeSeries(
             "Downloaded",
@@ -529,6 +534,7 @@ _HISTORY = Row(
             no_data=NOT_SCRAPED,
             width=8,
             minimum=0,
+            runbook="vendorcallsfail",
         ),
     ],
 )
@@ -544,7 +550,7 @@ _LEDGER = Row(
             no_data="No gap is open: nothing is known to be missing",
             width=24,
             looks=[Look("from", unit="dateTimeAsIso"), Look("to", unit="dateTimeAsIso")],
-            runbook="opengaps",
+            runbook="gapsopen",
         ),
     ],
 )

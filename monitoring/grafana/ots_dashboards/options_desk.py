@@ -57,7 +57,7 @@ _HEAD = Row(
             width=4,
             height=4,
             thresholds=[(None, BLUE)],
-            runbook="snapshotsstale",
+            runbook="snapshotslate",
         ),
         Stat(
             "Spot",
@@ -117,7 +117,7 @@ _HEAD = Row(
             height=4,
             decimals=0,
             thresholds=[(None, RED), (0.3, YELLOW), (0.5, GREEN)],
-            runbook="analyticscoveragelow",
+            runbook="contractswithoutvolatility",
         ),
     ],
 )
@@ -281,6 +281,7 @@ _SMILE = Row(
             height=5,
             decimals=2,
             minimum=0,
+            runbook="surfacefitsfail",
         ),
         TimeSeries(
             "Fit within the spread",
@@ -469,7 +470,7 @@ _EXPOSURE = Row(
             width=10,
             height=5,
             minimum=0,
-            runbook="analyticscoveragelow",
+            runbook="contractswithoutvolatility",
         ),
         TimeSeries(
             "Age of the newest snapshot",
@@ -480,7 +481,7 @@ _EXPOSURE = Row(
             width=10,
             height=5,
             minimum=0,
-            runbook="snapshotsstale",
+            runbook="snapshotslate",
         ),
     ],
 )

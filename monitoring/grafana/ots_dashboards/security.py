@@ -51,21 +51,21 @@ _GLANCE = Row(
             " expires.",
             increase(_FAILURES),
             red_from=100,
-            runbook="authfailurespike",
+            runbook="authfailuresburst",
         ),
         _count(
             "Lockouts",
             "Times that wrong passwords closed an account or an address for a while, in the range.",
             increase("ots_gateway_lockouts_total"),
             red_from=1,
-            runbook="accountlockouts",
+            runbook="lockouts",
         ),
         _count(
             "Refresh tokens used twice",
             "A refresh token works once. Used twice, one of the two users stole it: all tokens of that sign-in end.",
             increase(_FAILURES, where='reason="refresh_reused"'),
             red_from=1,
-            runbook="refreshtokenreuse",
+            runbook="refreshtokenreused",
         ),
         _count(
             "Audit rows lost",
@@ -91,7 +91,7 @@ _SIGN_IN = Row(
             minimum=0,
             looks=[Look("refresh_reused", color=RED), Look("not_ours", color=ORANGE), Look("password", color=YELLOW)],
             calculations=("sum", "max"),
-            runbook="authfailurespike",
+            runbook="authfailuresburst",
         ),
         TimeSeries(
             "Tokens and keys",
@@ -125,6 +125,7 @@ _REFUSALS = Row(
             width=12,
             minimum=0,
             calculations=("sum", "max"),
+            runbook="refusalsburst",
         ),
         BarGauge(
             "Refused in the range",
@@ -180,6 +181,7 @@ _REFUSALS = Row(
             width=12,
             minimum=0,
             looks=[Look(".* refused", regex=True, color=RED)],
+            runbook="limitrefusalsburst",
         ),
         Stat(
             "Limits counted alone",
@@ -191,7 +193,7 @@ _REFUSALS = Row(
             width=4,
             decimals=0,
             thresholds=[(None, GREEN), (1, RED)],
-            runbook="ratelimitslocal",
+            runbook="ratelimitswithoutredis",
         ),
         Table(
             "Routes that refused",

@@ -59,6 +59,7 @@ _GLANCE = Row(
             width=4,
             height=4,
             thresholds=[(None, YELLOW), (600, GREEN)],
+            runbook="servicerestarts",
         ),
         Stat(
             "Requests",
@@ -150,6 +151,7 @@ _PROGRAMS = Row(
                 Look("info", color=BLUE),
                 Look("debug", color=GREY),
             ],
+            runbook="errorslogged",
         ),
         TimeSeries(
             "Connections of our pools",
@@ -164,6 +166,7 @@ _PROGRAMS = Row(
             width=8,
             minimum=0,
             label="connections",
+            runbook="databasepoolexhausted",
         ),
         TimeSeries(
             "Wait for a connection",
@@ -176,6 +179,7 @@ _PROGRAMS = Row(
             minimum=0,
             thresholds=[(None, GREEN), (0.25, ORANGE), (1, RED)],
             show_thresholds=True,
+            runbook="databasewaits",
         ),
     ],
 )
@@ -199,6 +203,7 @@ _MACHINE = Row(
             minimum=0,
             maximum=1,
             stacked=True,
+            runbook="processorsbusy",
         ),
         TimeSeries(
             "Memory in use",
@@ -211,6 +216,7 @@ _MACHINE = Row(
             maximum=1,
             thresholds=_FULL,
             show_thresholds=True,
+            runbook="memoryalmostfull",
         ),
         BarGauge(
             "Disks",
@@ -229,6 +235,7 @@ _MACHINE = Row(
             minimum=0,
             maximum=1,
             thresholds=_FULL,
+            runbook="diskalmostfull",
         ),
         TimeSeries(
             "Disk time",
@@ -290,6 +297,7 @@ _POSTGRES = Row(
             width=4,
             height=4,
             thresholds=_FULL,
+            runbook="postgresconnectionsrunout",
         ),
         Stat(
             "Found in memory",
@@ -329,6 +337,7 @@ _POSTGRES = Row(
             height=4,
             decimals=0,
             thresholds=[(None, GREEN), (1, RED)],
+            runbook="postgresdeadlocks",
         ),
         TimeSeries(
             "Transactions",
@@ -433,6 +442,7 @@ _REDIS = Row(
             width=5,
             minimum=0,
             looks=[Look("evicted", color=RED)],
+            runbook="redisevicts",
         ),
     ],
 )
