@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from data_ingestion_support import Ingestion, settings_for
 from ots_analytics.settings import AnalyticsSettings
 from ots_common.copy_binary import Column, copy_in
 from ots_common.tokens import HEADER, Caller, sign_internal_token
+from ots_ingestion.packing import pack_next
 from ots_market.sessions import xnys
 from ots_native.postgres import PostgresServer
 from ots_native.redis import RedisServer
@@ -119,6 +120,15 @@ def _until_it_answers(server: Server, url: str) -> None:
             if server.process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{server.name} does not answer: {server.log.read_text()[-2000:]}") from None
             time.sleep(0.1)
+
+
+def pack_bars(market: Market) -> float:
+    """Pack all minute bars, as an idle worker of ingestion does; the seconds it took."""
+    started = time.perf_counter()
+    with market.database.database.connection() as connection:
+        while pack_next(connection, now=datetime.now(UTC), settled_s=0):
+            pass
+    return time.perf_counter() - started
 
 
 def internal_headers() -> dict[str, str]:
@@ -218,6 +228,10 @@ def _fill_year(market: Market) -> None:
     random = np.random.default_rng(3)
     with market.database.database.connection() as connection, connection.cursor() as cursor:
         days = np.unique(starts // DAY) * DAY
+        cursor.execute(
+            "SELECT note_stored('bars_1m', ARRAY(SELECT to_timestamp(d) FROM unnest(%s) d))",
+            ((days // 10**9).tolist(),),
+        )
         cursor.execute(
             "SELECT open_chunks('bars_1m', ARRAY(SELECT to_timestamp(d) FROM unnest(%s) d), true)",
             ((days // 10**9).tolist(),),
