@@ -8,7 +8,7 @@ import sys
 from pydantic import ValidationError
 
 from ots_analytics.settings import AnalyticsSettings
-from ots_common import logs
+from ots_common import process
 from ots_quant.warm import warm
 
 
@@ -25,7 +25,7 @@ def main() -> int:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
         print(f"{arguments.command}: the environment is not complete: {wrong}", file=sys.stderr)
         return 2
-    logs.configure(f"analytics-{arguments.command}", settings)
+    process.begin(f"analytics-{arguments.command}", settings)
     # the web service, which starts at the same moment, compiles them from the other end; their users are imported after
     warm(backwards=True)
     from ots_analytics import snapshots

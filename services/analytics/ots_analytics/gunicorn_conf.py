@@ -7,6 +7,7 @@ from ots_common.gunicorn_conf import *  # noqa: F403
 from ots_quant.warm import warm
 
 preload_app = True  # the calendar and the libraries once, then forked: quicker to start, and shared memory
+proc_name = "analytics"
 worker_class = "gthread"
 threads = 4
 

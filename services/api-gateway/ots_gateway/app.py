@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flask_openapi3.openapi import OpenAPI
 
+from ots_common import traces
 from ots_common.database import Database
 from ots_common.service import create_edge
 from ots_gateway import door
@@ -31,6 +32,6 @@ def create_app(settings: GatewaySettings | None = None) -> OpenAPI:
         app.register_api(blueprint)
     documents.install(app, ApiDocument(proxy, app.api_doc, settings.upstreams))
     front = Front(app.wsgi_app, settings, security.authenticator, proxy, database)
-    app.wsgi_app = front  # type: ignore[method-assign]
+    app.wsgi_app = traces.Traced(front) if traces.TraceSettings().wanted else front  # type: ignore[method-assign]
     app.extensions[EXTENSION] = settings
     return app

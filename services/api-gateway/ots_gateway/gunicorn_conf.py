@@ -10,6 +10,7 @@ from typing import Any  # noqa: E402
 from ots_common import gevent_postgres  # noqa: E402
 from ots_common.gunicorn_conf import *  # noqa: E402, F403
 
+proc_name = "gateway"
 worker_class = "ots_gateway.worker.GatewayWorker"
 # the longest answer of the table, and its transfer
 graceful_timeout = int(os.environ.get("DRAIN_S", "370"))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import urllib3
 from urllib3.exceptions import HTTPError
 
+from ots_common import traces
 from ots_common.problems import Problem
 from ots_common.tokens import HEADER
 from ots_gateway.access import GATEWAY, Route
@@ -78,6 +79,12 @@ class Proxy:
 
     def forward(self, environ: dict[str, Any], route: Route, target: str, sender: Sender) -> Answer:
         """The service's answer. Raises a 413, 502, 503 or 504 problem, and what :meth:`Upstream.ask` raises."""
+        if not traces.is_on():
+            return self._forward(environ, route, target, sender)
+        with traces.call_of(route.service, environ["REQUEST_METHOD"]):
+            return self._forward(environ, route, target, replace(sender, traceparent=traces.traceparent()))
+
+    def _forward(self, environ: dict[str, Any], route: Route, target: str, sender: Sender) -> Answer:
         service = self._services[route.service]
         user = sender.user
         token = self._signers[route.service].sign(user.user_id, user.username, user.role.label, sender.request_id)

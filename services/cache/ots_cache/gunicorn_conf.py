@@ -9,6 +9,7 @@ from typing import Any  # noqa: E402
 from ots_common import gevent_postgres  # noqa: E402
 from ots_common.gunicorn_conf import *  # noqa: E402, F403
 
+proc_name = "cache"
 worker_class = "gevent"
 
 

@@ -12,6 +12,7 @@ import structlog
 from flask import g
 
 from ots_cache.metrics import UPSTREAM_FAILURES, UPSTREAM_SECONDS
+from ots_common import traces
 from ots_common.problems import Problem, unavailable
 from ots_common.service import caller
 from ots_common.settings import ServiceSettings
@@ -49,9 +50,10 @@ class OtherService:
         asked = time.perf_counter()
         connection = http.client.HTTPConnection(self._url.hostname or "", self._url.port or 80, timeout=self._timeout_s)
         try:
-            connection.request("GET", target, headers={**headers, **self._own_headers()})
-            response = connection.getresponse()
-            body = response.read(_MOST_BYTES + 1)
+            with traces.call_of(self._name, "GET"):
+                connection.request("GET", target, headers={**headers, **self._own_headers()})
+                response = connection.getresponse()
+                body = response.read(_MOST_BYTES + 1)
             told = {name.lower(): value for name, value in response.getheaders()}
         except TimeoutError as error:
             UPSTREAM_FAILURES.labels(self._name, "timeout").inc()
@@ -75,4 +77,5 @@ class OtherService:
         who = caller()
         mine = Caller(self._me, who.user, who.username, who.role, g.request_id)
         headers = {HEADER: sign_internal_token(mine, self._name, self._keys), "X-Request-ID": g.request_id}
-        return headers | ({"traceparent": g.traceparent} if g.get("traceparent") else {})
+        trace = traces.traceparent() or g.get("traceparent")
+        return headers | ({"traceparent": trace} if trace else {})

@@ -15,6 +15,7 @@ import psycopg2
 import psycopg2.extensions
 import psycopg2.extras
 
+from ots_common.database_timing import TimedCursor, TimedDictCursor
 from ots_common.metrics import CONNECTS, POOL_BUSY, POOL_CONNECTIONS, POOL_WAIT_SECONDS
 from ots_common.problems import unavailable
 from ots_common.settings import ServiceSettings
@@ -46,7 +47,12 @@ def connect(dsn: str, *, application: str) -> Connection:
 
 def _connected(dsn: str, application: str, kind: type[Kind]) -> Kind:
     made: Kind = psycopg2.connect(
-        dsn, connection_factory=kind, application_name=application, connect_timeout=5, options="-c timezone=UTC"
+        dsn,
+        connection_factory=kind,
+        cursor_factory=TimedCursor,
+        application_name=application,
+        connect_timeout=5,
+        options="-c timezone=UTC",
     )
     return made
 
@@ -128,7 +134,7 @@ class Database:
         """All rows of one query, each by column name."""
         with (
             self.connection() as connection,
-            connection.cursor(cursor_factory=psycopg2.extras.RealDictCursor) as cursor,
+            connection.cursor(cursor_factory=TimedDictCursor) as cursor,
         ):
             cursor.execute(sql, parameters)
             return [dict(row) for row in cursor.fetchall()]

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import psycopg2.extensions
+import psycopg2.extras
 import structlog
 
 from ots_common import traces
@@ -48,11 +49,16 @@ class TimedCursor(psycopg2.extensions.cursor):
             _tell(sql, seconds)
 
 
+class TimedDictCursor(TimedCursor, psycopg2.extras.RealDictCursor):
+    """The same for rows by column name."""
+
+
 def _tell(statement: Any, seconds: float) -> None:
     log.warning("slow_query", ms=round(seconds * 1000, 1), statement=" ".join(_text(statement).split())[:_CHARACTERS])
 
 
 def _text(statement: Any) -> str:
     if isinstance(statement, bytes):
-        return statement.decode("utf-8", "replace")
+        # made by execute_values: the values of all rows are in it
+        return statement.partition(b"VALUES")[0].decode("utf-8", "replace")
     return statement if isinstance(statement, str) else "(composed)"

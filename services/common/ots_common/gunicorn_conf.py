@@ -24,6 +24,8 @@ limit_request_line = 8190
 limit_request_fields = 64
 limit_request_field_size = 8190
 accesslog = None
+logger_class = "ots_common.gunicorn_logs.LineLogger"
+proc_name = "gunicorn"  # the service's name in its lines; each says its own
 # heartbeats in memory: on a slow disk a worker would look dead
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
 
@@ -35,6 +37,20 @@ def on_starting(_server: Any) -> None:
         Path(folder).mkdir(parents=True, exist_ok=True)
         for stale in Path(folder).glob("*.db"):
             stale.unlink()
+
+
+def post_worker_init(worker: Any) -> None:
+    """What needs a thread of its own: after the fork, and when the application is there."""
+    from ots_common import process  # gunicorn reads this file in its master, which needs none of it
+
+    process.begin_worker(worker.cfg.proc_name)
+
+
+def worker_exit(_server: Any, _worker: Any) -> None:
+    """The last spans."""
+    from ots_common import process
+
+    process.end_worker()
 
 
 def child_exit(_server: Any, worker: Any) -> None:

@@ -141,6 +141,8 @@ def _create(
         validation_error_callback=_validation_response,
     )
     app.json = StrictJSON(app)
+    if finish is not None and traces.TraceSettings().wanted:
+        app.wsgi_app = traces.Traced(app.wsgi_app)  # type: ignore[method-assign]
     app.url_map.strict_slashes = True
     app.url_map.merge_slashes = False
     problems.install(app)
@@ -167,6 +169,9 @@ def _create(
         response.headers.setdefault("Cache-Control", "no-store")
         response.headers["X-Content-Type-Options"] = "nosniff"
         metrics.observe_request(name, response.status_code, seconds)
+        if traces.is_on():
+            route = g.get("metrics_route") or (request.url_rule.rule if request.url_rule else "none")
+            traces.name_request(request.method, route, response.status_code, g.request_id)
         if request.endpoint not in OPEN_ENDPOINTS:
             who: Caller | None = g.get("caller")
             if access.enabled:

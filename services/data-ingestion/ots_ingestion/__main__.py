@@ -8,10 +8,13 @@ import sys
 import psycopg2
 from pydantic import ValidationError
 
-from ots_common import logs
+from ots_common import logs, process
 from ots_common.database import connect
 from ots_ingestion import backfiller, cli, collector, commands, retention, worker
 from ots_ingestion.settings import IngestionSettings
+
+# what runs until it is stopped
+_LASTING = frozenset({"worker", "collector", "backfiller"})
 
 
 def main() -> int:
@@ -36,6 +39,8 @@ def main() -> int:
     # a command's own lines are what its user reads
     level = "WARNING" if arguments.command in cli.NAMES and settings.log_level == "INFO" else settings.log_level
     logs.configure(f"ingestion-{arguments.command}", settings, level=level)
+    if arguments.command in _LASTING:
+        process.begin(f"ingestion-{arguments.command}", settings)
     if arguments.command in cli.NAMES:
         return cli.run(settings, arguments)
     if arguments.command == "worker":

@@ -3,5 +3,6 @@
 from ots_common.gunicorn_conf import *  # noqa: F403
 
 preload_app = True  # the calendar and the libraries once, then forked: quicker to start, and shared memory
+proc_name = "data-ingestion"
 worker_class = "gthread"
 threads = 8

@@ -7,7 +7,7 @@ import sys
 
 from pydantic import ValidationError
 
-from ots_common.logs import configure
+from ots_common import process
 from ots_simulator.settings import SimulatorSettings
 from ots_simulator.tls import ensure_certificate
 
@@ -19,7 +19,7 @@ def main() -> int:
     except ValidationError as error:
         print(f"market-simulator: {error}", file=sys.stderr)
         return 2
-    configure("market-simulator", settings)
+    process.begin("market-simulator", settings)
     # before the seconds that the libraries and the market take: clients who start beside us wait for the authority
     ensure_certificate(settings.simulator_tls_dir)
     from ots_simulator.app import serve
