@@ -70,5 +70,6 @@ def settings_for(market, redis_server, spool: Path, **more: Any) -> IngestionSet
         spool_dir=spool,
         accept_keys={"gateway": KEY},
         log_level="WARNING",
-        **more,
+        # a test asks for a self-check when it wants one
+        **{"self_check_every_s": 0, **more},
     )

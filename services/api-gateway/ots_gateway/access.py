@@ -93,6 +93,8 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/api/v1/keys", GATEWAY, Role.VIEWER, "account", "account", body_limit=8 * KIB),
     Route("DELETE", "/api/v1/keys/{key_id}", GATEWAY, Role.VIEWER, "account", "account"),
     Route("GET", "/api/v1/audit", GATEWAY, Role.ADMIN, "account", "account"),
+    Route("GET", "/api/v1/logs/levels", GATEWAY, Role.ADMIN, "control", "account"),
+    Route("PUT", "/api/v1/logs/levels", GATEWAY, Role.ADMIN, "control", "account", body_limit=16 * KIB),
     # an upload may wait 300 s for its run, after its own transfer
     Route(
         "POST", "/api/v1/data/imports", "data-ingestion", Role.OPERATOR, "control", "control",
@@ -128,6 +130,7 @@ ROUTES: tuple[Route, ...] = (
     Route("DELETE", "/api/v1/data/backfills/{backfill_id}", "data-ingestion", Role.OPERATOR, "control", "control"),
     Route("GET", "/api/v1/data/gaps", "data-ingestion", Role.VIEWER),
     Route("GET", "/api/v1/data/dead-letters", "data-ingestion", Role.OPERATOR, "control"),
+    Route("GET", "/api/v1/data/self-checks", "data-ingestion", Role.VIEWER),
     Route("GET", "/api/v1/data/market-status", "data-ingestion", Role.VIEWER),
     Route("GET", "/api/v1/data/quality/{symbol}", "data-ingestion", Role.VIEWER, bucket="compute", cost=5),
     Route("GET", "/api/v1/data/rates", "data-ingestion", Role.VIEWER),

@@ -18,6 +18,7 @@ from ots_ingestion.routes import (
     market_status,
     quality,
     rates,
+    self_checks,
 )
 from ots_ingestion.settings import IngestionSettings
 
@@ -42,7 +43,9 @@ def create_app(settings: IngestionSettings | None = None) -> OpenAPI:
         needs={"database": lambda: database.rows("SELECT 1 FROM instruments LIMIT 1")},
         wants={"redis": redis.ping},
     )
-    for room in (imports, market_data, corporate_actions, collection, backfills, gaps, dead_letters, quality, rates):
+    for room in (
+        imports, market_data, corporate_actions, collection, backfills, gaps, dead_letters, quality, rates, self_checks,
+    ):  # fmt: skip
         app.register_api(room.blueprint(settings, database))
     app.register_api(market_status.blueprint(settings))
     return app

@@ -18,6 +18,8 @@ from typing import Any
 
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
+from ots_ingestion import metrics
+
 EVIDENCE = ("disconnect", "skipped", "mute", "aged-out", "heartbeat", "sequence", "session", "restart", "disk-full")
 CLOSED_BY = ("replay", "backfill", "session")
 
@@ -78,10 +80,13 @@ def open_gap(
         " VALUES (%s, %s, %s, %s, %s, %s, %s)"
         " ON CONFLICT (dataset, schema, coalesce(symbol, ''), evidence, starts_ns) WHERE closed_at IS NULL"
         " DO UPDATE SET ends_ns = CASE WHEN g.ends_ns IS NULL OR excluded.ends_ns IS NULL THEN NULL"
-        " ELSE greatest(g.ends_ns, excluded.ends_ns) END, detail = excluded.detail RETURNING gap_id",
+        " ELSE greatest(g.ends_ns, excluded.ends_ns) END, detail = excluded.detail RETURNING gap_id, xmax = 0",
         (dataset, schema, symbol, starts_ns, _after(starts_ns, ends_ns), evidence, detail),
     )
-    return int((cursor.fetchone() or (0,))[0])
+    gap_id, new = cursor.fetchone() or (0, False)
+    if new:
+        metrics.GAPS_OPENED.labels(metrics.dataset_label(dataset), evidence).inc()
+    return int(gap_id)
 
 
 def end_gap(cursor: Cursor, gap_id: int, ends_ns: int) -> None:
@@ -101,7 +106,7 @@ def close_gap(cursor: Cursor, gap_id: int, *, closed_by: str, found: int) -> Non
     """
     if closed_by not in CLOSED_BY:
         raise ValueError(f"closed_by must be one of {', '.join(CLOSED_BY)}, not {closed_by}")
-    cursor.execute("SELECT ends_ns, closed_at FROM gaps WHERE gap_id = %s FOR UPDATE", (gap_id,))
+    cursor.execute("SELECT ends_ns, closed_at, dataset FROM gaps WHERE gap_id = %s FOR UPDATE", (gap_id,))
     row = cursor.fetchone()
     if row is None:
         raise ValueError(f"gap_id {gap_id} is not in the ledger")
@@ -111,9 +116,11 @@ def close_gap(cursor: Cursor, gap_id: int, *, closed_by: str, found: int) -> Non
         raise ValueError(f"gap_id {gap_id} is not over yet: end it before it is closed")
     cursor.execute(
         "UPDATE gaps SET closed_at = now(), closed_by = CASE WHEN evidence = 'session' AND %(found)s = 0"
-        " THEN 'session' ELSE %(by)s END, found = %(found)s, repair_after = NULL WHERE gap_id = %(id)s",
+        " THEN 'session' ELSE %(by)s END, found = %(found)s, repair_after = NULL WHERE gap_id = %(id)s"
+        " RETURNING closed_by",
         {"by": closed_by, "found": found, "id": gap_id},
     )
+    metrics.GAPS_CLOSED.labels(metrics.dataset_label(row[2]), (cursor.fetchone() or (closed_by,))[0]).inc()
 
 
 def open_gaps(cursor: Cursor, dataset: str | None = None) -> list[Gap]:

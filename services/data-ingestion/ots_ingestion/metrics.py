@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import Counter, Gauge
-from prometheus_client.core import REGISTRY, HistogramMetricFamily
+from prometheus_client.core import REGISTRY, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from ots_ingestion.layouts import SCHEMA_IDS
@@ -40,6 +40,24 @@ def reason_label(reason: str) -> str:
     if reason.startswith(_UNSUPPORTED):
         return "unsupported_record_type"
     return "refused" if reason.startswith(_REFUSED) else reason
+
+
+class KnownGauge(Collector):
+    """A gauge without labels of a process that knows it; the others, and it before, say nothing instead of 0."""
+
+    def __init__(self, name: str, documentation: str) -> None:
+        self._name = name
+        self._documentation = documentation
+        self._value: float | None = None
+        REGISTRY.register(self)
+
+    def set(self, value: float) -> None:
+        """It is that now."""
+        self._value = value
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """As Prometheus' client asks for it."""
+        yield GaugeMetricFamily(self._name, self._documentation, value=self._value)
 
 
 RECORDS = Counter(
@@ -79,14 +97,17 @@ SPOOL_FILES = Gauge(
     "Files in the spool of imports: uploading, waiting, storing, or kept (something of them could not be stored)",
     ["state"],
 )
-SPOOL_BYTES = Gauge("ots_ingestion_spool_bytes", "Size of the spool of imports")
+SPOOL_BYTES = KnownGauge("ots_ingestion_spool_bytes", "Size of the spool of imports")
 
 MAINTENANCE_LAST = Gauge(
     "ots_maintenance_last_timestamp_seconds", "When a task of maintenance was last done whole", ["task"]
 )
 MAINTENANCE_SECONDS = Gauge("ots_maintenance_seconds", "How long a task of maintenance took the last time", ["task"])
 
-SELFCHECK_LAST = Gauge("ots_selfcheck_last_timestamp_seconds", "When stored rows were last compared with the ledger")
+SELFCHECK_LAST = KnownGauge(
+    "ots_selfcheck_last_timestamp_seconds", "When stored rows were last compared with the ledger"
+)
+SELFCHECK_FAILURES = Counter("ots_selfcheck_failures_total", "Self-checks that could not be carried out")
 SELFCHECK_DIFFERENCE = Gauge(
     "ots_selfcheck_difference_rows",
     "Rows by which what is stored and the ledger differ, in the last self-check; 0 is right",
@@ -95,7 +116,6 @@ SELFCHECK_DIFFERENCE = Gauge(
 SELFCHECK_CHECKED = Gauge(
     "ots_selfcheck_checked_rows", "Rows that the last self-check compared with the ledger", ["dataset", "schema"]
 )
-SELFCHECK_FAILURES = Counter("ots_selfcheck_failures_total", "Self-checks that could not be carried out")
 CROSSED = Gauge(
     "ots_quality_crossed_ratio",
     "Part of the newest quotes of an underlying and its options whose bid is above its ask",
@@ -106,6 +126,18 @@ COVERAGE = Gauge(
     "Minutes of the newest session so far that have a bar, of all its minutes so far",
     ["symbol"],
 )
+
+
+_SHOWN: dict[Gauge, set[tuple[str, ...]]] = {}
+
+
+def show(gauge: Gauge, values: Mapping[tuple[str, ...], float]) -> None:
+    """Set a gauge to what was measured, by labels; no series that stays is ever away, and no other stays."""
+    for labels, value in values.items():
+        gauge.labels(*labels).set(value)
+    for labels in _SHOWN.get(gauge, set()) - values.keys():
+        gauge.remove(*labels)
+    _SHOWN[gauge] = set(values)
 
 
 def count_batch(dataset: str, counts: Mapping[tuple[str, str], int]) -> None:

@@ -8,6 +8,7 @@ REPAIR_MAX_COST_USD a gap, which is 0 unless set: then real history is only pric
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -87,17 +88,18 @@ def repair_once(database: Database, settings: IngestionSettings, vendor: Vendor 
 
 
 def _measure(cursor: Cursor) -> None:
-    for gauge, query in (
-        (metrics.OPEN_GAPS, "SELECT dataset, evidence, count(*) FROM gaps WHERE closed_at IS NULL GROUP BY 1, 2"),
-        (
-            metrics.DEAD_LETTERS,
-            "SELECT dataset, reason, sum(number) FROM dead_letters WHERE replayed_at IS NULL GROUP BY 1, 2",
-        ),
-    ):
-        cursor.execute(query)
-        gauge.clear()
-        for *labels, number in cursor.fetchall():
-            gauge.labels(*labels).set(float(number))
+    cursor.execute("SELECT dataset, evidence, count(*) FROM gaps WHERE closed_at IS NULL GROUP BY 1, 2")
+    gaps: Counter[tuple[str, ...]] = Counter()
+    for dataset, evidence, number in cursor.fetchall():
+        gaps[metrics.dataset_label(dataset), evidence] += number
+    metrics.show(metrics.OPEN_GAPS, gaps)
+    cursor.execute(
+        "SELECT dataset, reason, sum(number)::bigint FROM dead_letters WHERE replayed_at IS NULL GROUP BY 1, 2"
+    )
+    letters: Counter[tuple[str, ...]] = Counter()
+    for dataset, reason, number in cursor.fetchall():
+        letters[metrics.dataset_label(dataset), metrics.reason_label(reason)] += number
+    metrics.show(metrics.DEAD_LETTERS, letters)
 
 
 def _take_due(database: Database) -> Gap | None:

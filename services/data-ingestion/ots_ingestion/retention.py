@@ -7,6 +7,8 @@ never one that an import wrote to: what a person brought in stays until a person
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -66,17 +68,28 @@ def maintain(connection: Connection) -> list[str]:
     would be done again from the first when the hundredth fails, and all their locks held to the end. A step waits for
     nobody longer than half a second: what is in use is postponed to the next call, with the rest of its table.
     """
-    with connection, connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(%s, 0)", (_UPKEEP_LOCK,))
-        if not (cursor.fetchone() or (False,))[0]:
+    with upkeep_lease(connection) as ours:
+        if not ours:
             return []  # somebody else is at it, here and now
-    try:
         with connection, connection.cursor() as cursor:
             cursor.execute("SELECT table_name, action, detail, command FROM due_upkeep(now(), interval '3 days')")
             steps = cursor.fetchall()
         return _take(connection, steps)
+
+
+@contextmanager
+def upkeep_lease(connection: Connection) -> Iterator[bool]:
+    """Whether this process alone does upkeep now: nobody else drops, compresses or compares what is stored meanwhile.
+
+    An advisory lock of this connection: it ends with the block, or with the connection.
+    """
+    with connection, connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s, 0)", (_UPKEEP_LOCK,))
+        ours = bool((cursor.fetchone() or (False,))[0])
+    try:
+        yield ours
     finally:
-        if not connection.closed:
+        if ours and not connection.closed:
             with connection, connection.cursor() as cursor:
                 cursor.execute("SELECT pg_advisory_unlock(%s, 0)", (_UPKEEP_LOCK,))
 

@@ -24,6 +24,15 @@ class IngestionSettings(ServiceSettings):
     )
     worker_metrics_port: int = Field(0, ge=0, le=65535, description="The worker's own /metrics; 0: none.")
 
+    self_check_every_s: float = Field(
+        3600.0, ge=0, description="How often the worker compares what is stored with what was counted; 0: never."
+    )
+    self_check_rows: int = Field(
+        5_000_000,
+        ge=1,
+        description="Rows that a self-check reads, about; what changed and is more, the next ones read.",
+    )
+
     # the vendor, real or simulated
     databento_historical_url: str | None = Field(None, description="Unset: the vendor's own.")
     databento_live_host: str | None = Field(None, description="Unset: the vendor's own.")

@@ -514,10 +514,8 @@ def _upsert_vendors(
         )
         new, unchanged = cursor.fetchone() or (0, 0)
     if new < len(order):
-        keys = "(instrument_id, ts, publisher_id)"
-        ledger.withdraw(
-            connection, f"{table} WHERE origin = 'v' AND {keys} IN (SELECT {keys[1:-1]} FROM {stage})", staged
-        )
+        known = f"(instrument_id, ts, publisher_id) IN (SELECT instrument_id, ts, publisher_id FROM {stage})"
+        ledger.withdraw(connection, f"{table} WHERE origin = 'v' AND {known}", staged)
     _upsert_bars(connection, table, stage, [], "true")
     ledger.write(connection)
     revised = len(order) - new - unchanged

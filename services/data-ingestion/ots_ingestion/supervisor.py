@@ -128,6 +128,9 @@ class Supervisor:
         self._without_replay = False
         self._clock_offset_ns = 0
         self._full = False
+        # the connection that is on, and when a record last came in this session (monotonic)
+        self._session: LiveSession | None = None
+        self._heard: float | None = None
         self._thread = threading.Thread(target=self._run, name=f"supervisor-{dataset}", daemon=True)
 
     def start(self) -> None:
@@ -261,10 +264,11 @@ class Supervisor:
         self._back_off(verdict)
 
     def _hold(self, wanted: Collection, starts: dict[str, int | None], stream: SpoolStream) -> Verdict:
-        session = LiveSession(self._settings, self.dataset, stream)
+        session = self._session = LiveSession(self._settings, self.dataset, stream)
         try:
             return self._watch(session, wanted, starts)
         finally:
+            self._session = None
             session.close()
             self._count_received(session)
 
@@ -411,6 +415,21 @@ class Supervisor:
         around_the_clock = self._sessions.regular_ns >= 86_400_000_000_000
         return bool(index[1] >= 0 and (index[0] == index[1] or (around_the_clock and index[0] >= 0)))
 
+    def _silence_s(self) -> float:
+        """How long no record has come, over all connections, of the session that is on; 0 when none is wanted."""
+        now_ns = self._feed_now()
+        index = int(self._sessions.index_of(np.array([now_ns]))[0])
+        wanted = self._wanted()
+        if index < 0 or wanted is None or not wanted.wanted:
+            self._heard = None
+            return 0.0
+        now = time.monotonic()
+        if self._heard is None:
+            self._heard = now
+        if self._session is not None and self._session.stream.last_data is not None:
+            self._heard = max(self._heard, self._session.stream.last_data)
+        return min(now - self._heard, (now_ns - int(self._sessions.opens[index])) / 1e9)
+
     def _disk_full(self) -> Verdict:
         self._full = True
         return Verdict("disk_full", "disk-full", self._full_reason(), state="disk_full", counts=False)
@@ -488,6 +507,7 @@ class Supervisor:
             metrics.LIVE_STATE.labels(self.dataset, name).set(name == state)
         size = self._spool.bytes() if self._spool_locked else 0
         metrics.LIVE_SPOOL_BYTES.labels(self.dataset).set(size)
+        metrics.LIVE_SILENCE.labels(self.dataset).set(self._silence_s())
         metrics.LIVE_SPOOL_AGE.labels(self.dataset).set(self._spool.oldest_age_s() if self._spool_locked else 0)
         self._lease.execute(
             _REPORT,

@@ -11,21 +11,23 @@ import signal
 import threading
 import time
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import psycopg2
 import psycopg2.errors
 import redis
 import structlog
+from prometheus_client import start_http_server
 
 from ots_common import redis_client
 from ots_common.database import Connection, Database, connect
 from ots_ingestion import metrics, runs
 from ots_ingestion.dbn_file import InvalidDbnError
 from ots_ingestion.importer import Importer
+from ots_ingestion.maintenance import Maintenance, done
 from ots_ingestion.packing import pack_next
 from ots_ingestion.publisher import LatestPublisher
-from ots_ingestion.retention import maintain
 from ots_ingestion.runs import Run
 from ots_ingestion.settings import IngestionSettings
 from ots_ingestion.spool import PARTIAL
@@ -35,7 +37,6 @@ log = structlog.get_logger(__name__)
 _IDLE_S = 5.0
 _MAX_ATTEMPTS = 3
 _MAX_BACKOFF_S = 10.0
-_MAINTENANCE_EVERY_S = 6 * 3600.0
 _PACKING_EVERY_S = 60.0
 # history comes in many batches: of what is still coming in, packs would be made again and again
 _SETTLED_S = 60.0
@@ -54,7 +55,7 @@ class Worker:
         database = Database(self._dsn, application="ingestion-publisher", size=1)
         client: redis.Redis = redis_client.connect(settings.redis_url.get_secret_value())
         self._publisher = LatestPublisher(database, client, settings.market_source)
-        self._next_maintenance = 0.0
+        self._maintenance = Maintenance(settings)
         self._next_packing = 0.0
 
     def stop(self) -> None:
@@ -63,25 +64,30 @@ class Worker:
 
     def run(self) -> None:
         """Work until stopped; the database may come and go."""
+        if self._settings.worker_metrics_port:
+            start_http_server(self._settings.worker_metrics_port, self._settings.metrics_bind)
         backoff = 0.2
-        while not self._stopping.is_set():
-            try:
-                self._work()
-                backoff = 0.2
-            except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
-                log.warning("database_unavailable", error=str(error).strip(), retry_in_s=backoff)
-                self._stopping.wait(backoff)
-                backoff = min(backoff * 2, _MAX_BACKOFF_S)
+        self._maintenance.start()
+        try:
+            while not self._stopping.is_set():
+                try:
+                    self._work()
+                    backoff = 0.2
+                except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+                    log.warning("database_unavailable", error=str(error).strip(), retry_in_s=backoff)
+                    self._stopping.wait(backoff)
+                    backoff = min(backoff * 2, _MAX_BACKOFF_S)
+        finally:
+            self._maintenance.stop()
 
     def _work(self) -> None:
         connection = connect(self._dsn, application="ingestion-worker")
         try:
             with connection, connection.cursor() as cursor:
                 cursor.execute(f"LISTEN {runs.CHANNEL}")
-            self._sweep(connection)
+            done("spool", partial(self._sweep, connection))
             self._publisher.publish_everything()
             while not self._stopping.is_set():
-                self._maintain(connection)
                 run = runs.claim_next(connection, self._settings.spool_dir)
                 if run is None:
                     self._wait(connection, 0.0 if self._pack(connection) else _IDLE_S)
@@ -127,9 +133,9 @@ class Worker:
         runs.finish(connection, run.run_id, error=error)
         metrics.RUNS.labels("failed" if error else "done").inc()
         log.info("run_ended", run_id=str(run.run_id), error=error)
-        self._sweep(connection)
+        done("spool", partial(self._sweep, connection))
 
-    def _sweep(self, connection: Connection) -> None:
+    def _sweep(self, connection: Connection) -> bool:
         """Remove spooled files whose every record is stored or a dead letter.
 
         Records of types that are not stored here (`unsupported_record_type_*`) are counted and not buried: a file that
@@ -154,12 +160,7 @@ class Worker:
                 continue
             if path.name in stored or (_age_s(path) > _ABANDONED_AFTER_S and path.suffix in (".dbn", PARTIAL)):
                 path.unlink(missing_ok=True)
-
-    def _maintain(self, connection: Connection) -> None:
-        if time.monotonic() >= self._next_maintenance:
-            for line in maintain(connection):
-                log.info("maintenance", done=line)
-            self._next_maintenance = time.monotonic() + _MAINTENANCE_EVERY_S
+        return True
 
     def _pack(self, connection: Connection) -> bool:
         """Pack some bars while there is nothing to store; whether there were any. Nobody depends on it."""
