@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ast
+import importlib.util
 import re
 import subprocess
 import sys
@@ -35,22 +35,14 @@ OF_SCRAPES = {"job", "instance", "service", "le"}
 @pytest.fixture(scope="module")
 def declared():
     """The metrics of our services, each with its labels."""
+    spec = importlib.util.spec_from_file_location("generate_metrics", ROOT / "docs" / "generate_metrics.py")
+    generator = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = generator
+    spec.loader.exec_module(generator)
     found: dict[str, set[str]] = {}
-    for path in (ROOT / "services").glob("*/ots_*/**/*.py"):
-        text = path.read_text()
-        if "prometheus_client" not in text:
-            continue
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args:
-                name = getattr(node.args[0], "value", None)
-                # made by prometheus_client's classes, or by those that we made of them
-                if isinstance(name, str) and re.fullmatch(r"ots_[a-z0-9_]+", name):
-                    labels = [*node.args[2:3], *(k.value for k in node.keywords if k.arg in ("labels", "labelnames"))]
-                    names = {label.value for one in labels if isinstance(one, ast.List) for label in one.elts}
-                    found[name] = names | found.get(name, set())
-                    if "Histogram" in node.func.id:
-                        found |= {f"{name}_{part}": found[name] for part in ("bucket", "sum", "count")}
-    assert len(found) > 50
+    for one in generator.declared():
+        names = [f"{one.name}_{part}" for part in ("bucket", "sum", "count")] if one.kind == "histogram" else [one.name]
+        found |= {name: set(one.labels) for name in names}
     return found
 
 
