@@ -7,6 +7,7 @@ from datetime import date
 import numpy as np
 import pytest
 from databento_dbn import Schema
+from prometheus_client import REGISTRY
 
 from data_ingestion_support import Ingestion, settings_for
 from dbn import MINUTE, bar, dbn_file, midnight, quote, trade
@@ -383,3 +384,48 @@ def test_a_minute_of_the_underlying_counts_from_its_end(analytics, service):
     at = ELEVEN + 2 * MINUTE
     assert analytics.answer(f"/options/TEST?as_of={rfc3339(at - 1)}")["spot"]["price"] == SPOT + 5
     assert analytics.answer(f"/options/TEST?as_of={rfc3339(at)}")["spot"]["price"] == 150.0
+
+
+def counted(name, **labels):
+    return REGISTRY.get_sample_value(f"ots_analytics_{name}", labels) or 0
+
+
+def test_a_chain_that_is_computed_is_counted_once_however_often_it_is_answered(analytics):
+    before = counted("chains_total", underlying="other", outcome="priced")
+    stages = {name: counted("stage_seconds_count", stage=name) for name in ("sql", "mathematics", "encoding")}
+    priced = counted("contracts_total", underlying="other", outcome="priced")
+    for _ in range(3):
+        found = analytics.answer(f"/options/TEST?as_of={rfc3339(ELEVEN + 7 * SECOND)}")
+    assert counted("chains_total", underlying="other", outcome="priced") == before + 1
+    assert (
+        counted("contracts_total", underlying="other", outcome="priced") - priced == found["quality"]["with_volatility"]
+    )
+    assert {name: counted("stage_seconds_count", stage=name) - number for name, number in stages.items()} == {
+        "sql": 1, "mathematics": 1, "encoding": 1
+    }  # fmt: skip
+
+
+def test_whatever_underlying_is_asked_for_makes_no_series(analytics):
+    def ask(mark):
+        for i in range(25):
+            for reading in ("", "/surface", "/exposures", "/expected-moves"):
+                analytics.get(f"/options/{mark}{i}{reading}?{AT_ELEVEN}")
+            analytics.get(f"/indicators/{mark}{i}?indicators=sma:5")
+            analytics.get(f"/volatility/{mark}{i}?{AT_ELEVEN}")
+
+    def series():
+        return {
+            (sample.name, *sample.labels.items())
+            for family in REGISTRY.collect()
+            if family.name.startswith("ots_")
+            for sample in family.samples
+        }
+
+    empty = counted("chains_total", underlying="other", outcome="empty")
+    ask("FIRST")
+    assert counted("chains_total", underlying="other", outcome="empty") >= empty + 25
+    before = series()
+    ask("ZQX")
+    found = series()
+    assert not [one for one in found if "zqx" in str(one).lower()]
+    assert found - before == set()

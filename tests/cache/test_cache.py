@@ -2,6 +2,7 @@
 
 import pytest
 from databento_dbn import Schema
+from prometheus_client import REGISTRY
 from pydantic import SecretStr
 
 from data_ingestion_support import Ingestion, settings_for
@@ -121,3 +122,54 @@ def test_entries_without_redis_are_a_503(without_redis):
 def test_health_without_redis_is_degraded(without_redis):
     answer = without_redis.client.get("/health")
     assert (answer.status_code, answer.json["status"]) == (200, "degraded")
+
+
+def user_entries():
+    """Of what users did with their entries, all that was counted."""
+    return {
+        f"{sample.labels['operation']} {sample.labels['outcome']}": sample.value
+        for family in REGISTRY.collect()
+        for sample in family.samples
+        if sample.name == "ots_cache_user_entries_total"
+    }
+
+
+def test_what_users_do_with_their_entries_is_counted_whatever_they_call_them(cache, without_redis):
+    before = user_entries()
+    names = [f"zqx-{i}" for i in range(5)]
+    for name in names:
+        cache.ask("POST", "/analytics", user=f"user-{name}", json={"key": name, "data": 1})
+        cache.ask("GET", f"/analytics/{name}", user=f"user-{name}")
+        cache.ask("DELETE", f"/analytics/{name}", user=f"user-{name}")
+        cache.ask("GET", f"/analytics/{name}", user=f"user-{name}")
+    cache.ask("POST", "/analytics", json={"key": "x", "data": "y" * 300_000})
+    cache.ask("GET", "/analytics")
+    without_redis.ask("GET", "/analytics/x")
+    now = user_entries()
+    assert {name: value - before[name] for name, value in now.items() if value != before[name]} == {
+        "keep done": 5, "read done": 5, "delete done": 5, "read absent": 5, "keep refused": 1, "list done": 1,
+        "read unavailable": 1,
+    }  # fmt: skip
+    assert now.keys() == before.keys()
+
+
+@pytest.mark.parametrize("symbol", ["zqx", "ZQX1", "ZQX-2"])
+def test_no_symbol_makes_a_series(cache, symbol):
+    def series():
+        return {
+            (sample.name, *sample.labels.items())
+            for family in REGISTRY.collect()
+            if family.name.startswith("ots_")
+            for sample in family.samples
+        }
+
+    def ask(name):
+        for path in (f"/stock-prices/{name}", f"/stock-prices?symbols={name},{name}2", f"/option-chains/{name}"):
+            cache.ask("GET", path)
+
+    ask("FIRST")
+    before = series()
+    ask(symbol)
+    found = series()
+    assert not [one for one in found if "zqx" in str(one).lower()]
+    assert found - before == set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import socket
 import threading
 from contextlib import contextmanager
 from datetime import date, timedelta
@@ -13,7 +14,8 @@ from types import SimpleNamespace
 import pytest
 import redis
 from databento_dbn import Schema
-from flask import request
+from flask import Flask, request
+from prometheus_client import REGISTRY
 from pydantic import SecretStr
 from werkzeug.serving import make_server
 
@@ -194,6 +196,33 @@ def test_a_service_that_is_away_is_a_503(settings, client):
     for path in ("/option-chains/AAPL", "/market-status"):
         answer = away.ask(path)
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+
+
+def test_what_the_services_that_it_asks_took_and_how_they_failed_is_counted(settings, client):
+    def counted(name, **labels):
+        return REGISTRY.get_sample_value(f"ots_cache_upstream_{name}", labels) or 0
+
+    def told():
+        failures = [
+            counted("failures_total", upstream="analytics", reason=why) for why in ("connect", "timeout", "status")
+        ]
+        return [counted("seconds_count", upstream="analytics"), *failures]
+
+    def moved(**more):
+        before = told()
+        Cache(settings.model_copy(update=more)).ask(f"/option-chains/ZQX{len(more)}")
+        return [now - then for now, then in zip(told(), before, strict=True)]
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        there = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        assert moved() == [1, 0, 0, 0]
+        assert moved(upstreams={"analytics": NOWHERE}) == [1, 1, 0, 0]
+        assert moved(upstreams={"analytics": there}, upstream_timeout_s=0.05) == [1, 0, 1, 0]
+
+    broken = Flask("broken")
+    broken.add_url_rule("/<path:_path>", view_func=lambda _path: ("", 500))
+    with served(broken) as (url, _):
+        assert moved(upstreams={"analytics": url}) == [1, 0, 0, 1]
 
 
 def test_a_service_that_does_not_know_the_cache_is_not_asked_in_another_name(settings, client):

@@ -153,9 +153,12 @@ def test_it_ends_with_its_time(cache, client):
 def test_what_is_too_large_is_not_kept_and_the_lock_is_given_back(client):
     cache = SharedCache(client, SOURCE, Limits(entry_bytes=1000))
     make = Maker()
+    not_kept = {"name": "ots_shared_cache_not_kept_total", "labels": {"kind": "chain", "reason": "too_large"}}
+    before = REGISTRY.get_sample_value(**not_kept) or 0
     for _ in range(2):
         assert ask(cache, make, ttl_s=60).body == BODY
     assert make.times == 2
+    assert REGISTRY.get_sample_value(**not_kept) == before + 2
     assert not list(client.scan_iter(f"{cache_key(SOURCE, 'derived-lock')}*"))
     assert names(client) == set()
 
@@ -343,9 +346,11 @@ def test_without_redis_answers_are_made_and_nobody_waits_for_it(own_server):
             assert ask(cache, make).body == BODY
         assert (time.perf_counter() - began) / 50 < 0.02
         assert counted("chain", "unavailable") == before + 51
+        assert REGISTRY.get_sample_value("ots_shared_cache_redis_away") == 1
     finally:
         own_server._process.send_signal(signal.SIGCONT)
     _eventually(lambda: ask(cache, make).hit)
+    _eventually(lambda: REGISTRY.get_sample_value("ots_shared_cache_redis_away") == 0)
 
 
 def test_redis_may_be_killed_and_come_back_in_the_middle_of_anything(own_server):
