@@ -73,7 +73,7 @@ def assert_same(found: Bars, expected: Bars) -> None:
 @given(st.lists(st.fixed_dictionaries({name: COLUMNS.get(name, BIG) for name, _ in BAR_COLUMNS}), max_size=30))
 def test_what_is_packed_is_unpacked_as_it_was(rows):
     columns = {name: np.array([row[name] for row in rows], TYPES.get(name, np.int64)) for name, _ in BAR_COLUMNS}
-    found = Pack(0, 0, len(rows), pack(columns)).unpack()
+    found = Pack(0, 0, len(rows), len(rows), pack(columns)).unpack()
     for name, values in columns.items():
         assert found[name].dtype == values.dtype
         assert found[name].tolist() == values.tolist()

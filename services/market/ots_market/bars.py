@@ -104,7 +104,9 @@ def read_bars(
             bars = _prefer(read.stored(timeframe, limit), lambda _: _intervals_from_minutes(read, timeframe))
         else:
             bars = _intervals_from_minutes(read, timeframe)
-    bars = bars.take(bars.known_at <= as_of_ns)
+    known = bars.known_at <= as_of_ns
+    if not known.all():
+        bars = bars.take(known)
     return bars.take(slice(-limit, None) if newest else slice(limit))
 
 
@@ -131,16 +133,21 @@ class _Reader:
         packs = read_packs(self.connection, self.instrument_id, *bounds, limit, newest=self.newest)
         start_us, end_us = (int(moment.timestamp()) * 1_000_000 + moment.microsecond for moment in bounds)
         stretches = _stretches(packs, start_us, end_us)
-        parts: list[BarRows] = []
+        parts: list[BarRows | Pack] = []
         wanted = limit
         for first_us, last_us, pack in reversed(stretches) if self.newest else stretches:
             if wanted <= 0:
                 break
-            if pack is None:
-                parts.append(self._table_rows(Timeframe.M1, (first_us * 1000, last_us * 1000), wanted))
+            if pack is not None and start_us <= first_us and last_us <= end_us:
+                parts.append(pack)
+                wanted -= pack.moments
+                continue
+            if pack is not None:
+                rows = _within(pack.unpack(), start_us, end_us)
             else:
-                parts.append(_within(pack.unpack(), start_us, end_us))
-            wanted -= count_moments(parts[-1]["ts"])
+                rows = self._table_rows(Timeframe.M1, (first_us * 1000, last_us * 1000), wanted)
+            parts.append(rows)
+            wanted -= count_moments(rows["ts"])
         return concatenated(parts[::-1] if self.newest else parts)
 
     def _table_rows(self, timeframe: Timeframe, window: tuple[int, int], limit: int) -> BarRows:
@@ -214,12 +221,12 @@ def _stretches(packs: list[Pack], start_us: int, end_us: int) -> list[tuple[int,
 
 def _within(rows: BarRows, start_us: int, end_us: int) -> BarRows:
     first, last = np.searchsorted(rows["ts"], (start_us, end_us))
-    return rows if (first, last) == (0, len(rows["ts"])) else {name: rows[name][first:last] for name in rows}
+    return {name: column[first:last] for name, column in rows.items()}
 
 
 def _join_publishers(rows: BarRows, timeframe: Timeframe) -> Bars:
     starts = rows["ts"] * 1000
-    origin = np.where(rows["origin"] == b"v", Origin.VENDOR, Origin.TRADES).astype(np.int8)
+    origin = np.where(rows["origin"] == b"v", np.int8(Origin.VENDOR), np.int8(Origin.TRADES))
     bars = Bars(
         starts=starts,
         known_at=starts + timeframe.nanoseconds,
@@ -227,7 +234,7 @@ def _join_publishers(rows: BarRows, timeframe: Timeframe) -> Bars:
         origin=origin,
         publishers=np.ones(len(starts), np.int16),
     )
-    if len(bars) < 2 or (np.diff(starts) > 0).all():
+    if (starts[1:] > starts[:-1]).all():
         return bars
     first = _first_of_runs(starts)
     # the last of each run once sorted by volume is the venue with the largest

@@ -50,32 +50,34 @@ class Pack:
     starts_us: int
     ends_us: int
     rows: int
+    moments: int
     packed: bytes
 
-    def unpack(self) -> dict[str, NDArray[Any]]:
+    def __len__(self) -> int:
+        return self.rows
+
+    def unpack(self) -> BarRows:
         """Its rows, just as they were packed."""
-        found: dict[str, NDArray[Any]] = {}
-        if not self.rows:
-            return {name: _restored(name, np.zeros(0, np.int64)) for name, _ in BAR_COLUMNS}
+        return concatenated([self])
+
+    def write(self, rows: BarRows) -> None:
+        """Fill ``rows``, as many as it has."""
         at = 0
-        for name, _ in BAR_COLUMNS:
+        for name, _ in BAR_COLUMNS if self.rows else ():
             least, unit, width = _COLUMN.unpack_from(self.packed, at)
             at += _COLUMN.size
-            values = np.zeros(self.rows, np.uint64)
-            if width:
-                values[:] = np.frombuffer(self.packed, f"<u{width}", self.rows, at)
-                at += width * self.rows
-                if unit != 1:
-                    values *= np.uint64(unit)
+            into = rows[name]
+            if not width:
+                into[:] = bytes([least]) if name == "origin" else least
+                continue
+            above = np.frombuffer(self.packed, f"<u{width}", self.rows, at)
+            at += width * self.rows
+            # modulo 2**64, as it was taken off
+            values = into.view(np.uint64) if into.dtype == np.int64 else np.empty(self.rows, np.uint64)
+            np.multiply(above, np.uint64(unit), out=values)
             values += np.int64(least).view(np.uint64)
-            found[name] = _restored(name, values.view(np.int64))
-        return found
-
-
-def _restored(name: str, values: NDArray[np.int64]) -> NDArray[Any]:
-    if name == "origin":
-        return values.astype(np.uint8).view("S1")
-    return values.astype(_TYPES.get(name, np.dtype(np.int64)), copy=False)
+            if into.dtype != np.int64:
+                into[:] = values.astype(np.uint8).view("S1") if name == "origin" else values.view(np.int64)
 
 
 def pack(rows: BarRows) -> bytes:
@@ -110,7 +112,7 @@ def count_moments(times_us: NDArray[np.int64]) -> int:
 # Packs that lie in the window, from its new or its old end on, until they have `limit` moments by themselves. One that
 # only overlaps the window may have any number of them in it.
 _CURRENT = """
-    SELECT starts, ends, rows, packed FROM (
+    SELECT starts, ends, rows, moments, packed FROM (
         SELECT *, coalesce(sum(CASE WHEN starts >= %(start)s AND ends <= %(end)s THEN moments ELSE 0 END) OVER (
                    ORDER BY starts {direction} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS nearer
         FROM packed_bars p
@@ -118,7 +120,7 @@ _CURRENT = """
           AND version = minutes_version(span, starts)
     ) current WHERE nearer < %(limit)s ORDER BY starts, ends DESC
 """
-_KINDS = ("timestamptz", "timestamptz", "int4", "bytea")
+_KINDS = ("timestamptz", "timestamptz", "int4", "int4", "bytea")
 
 
 def read_packs(
@@ -141,8 +143,17 @@ def read_packs(
     return packs
 
 
-def concatenated(parts: Sequence[BarRows]) -> BarRows:
+def concatenated(parts: Sequence[BarRows | Pack]) -> BarRows:
     """Rows of stretches one behind the other."""
-    if len(parts) == 1:
-        return parts[0]
-    return {name: np.concatenate([part[name] for part in parts]) for name, _ in BAR_COLUMNS}
+    sizes = [len(part) if isinstance(part, Pack) else len(part["ts"]) for part in parts]
+    found = {name: np.empty(sum(sizes), _TYPES.get(name, np.int64)) for name, _ in BAR_COLUMNS}
+    end = 0
+    for part, size in zip(parts, sizes, strict=True):
+        end += size
+        into = {name: column[end - size : end] for name, column in found.items()}
+        if isinstance(part, Pack):
+            part.write(into)
+            continue
+        for name, column in into.items():
+            column[:] = part[name]
+    return found
