@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from flask_openapi3.openapi import OpenAPI
 
-from ots_common import traces
+from ots_common import redis_client, traces
 from ots_common.database import Database
+from ots_common.log_levels import LevelStore
 from ots_common.service import create_edge
 from ots_gateway import door
 from ots_gateway.access import GATEWAY
 from ots_gateway.api_document import ApiDocument
 from ots_gateway.front import Front
 from ots_gateway.proxy import Proxy
-from ots_gateway.routes import documents, status
+from ots_gateway.routes import documents, log_levels, status
 from ots_gateway.security import Security
 from ots_gateway.settings import EXTENSION, GatewaySettings
 
@@ -30,6 +31,8 @@ def create_app(settings: GatewaySettings | None = None) -> OpenAPI:
     status.install(app, settings, proxy, database)
     for blueprint in security.blueprints:
         app.register_api(blueprint)
+    client = redis_client.connect(settings.redis_url.get_secret_value())
+    app.register_api(log_levels.blueprint(LevelStore(client, settings.market_source)))
     documents.install(app, ApiDocument(proxy, app.api_doc, settings.upstreams))
     front = Front(app.wsgi_app, settings, security.authenticator, proxy, database)
     app.wsgi_app = traces.Traced(front) if traces.TraceSettings().wanted else front  # type: ignore[method-assign]

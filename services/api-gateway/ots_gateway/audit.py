@@ -43,6 +43,7 @@ _OWN_WRITES = tuple(
         ("DELETE", r"/api/v1/users/[^/]+/keys/[^/]+", "key_revoke"),
         ("POST", r"/api/v1/keys", "key_create"),
         ("DELETE", r"/api/v1/keys/[^/]+", "key_revoke"),
+        ("PUT", r"/api/v1/logs/levels", "write"),
     )
 )
 _BATCH = 100
