@@ -531,3 +531,22 @@ def test_a_library_takes_nothing_over():
     before = warnings.showwarning, sys.excepthook, threading.excepthook, sys.unraisablehook
     configured()
     assert (warnings.showwarning, sys.excepthook, threading.excepthook, sys.unraisablehook) == before
+
+
+def test_lines_that_go_nowhere_break_no_request():
+    """Workers whose master was killed write into a pipe that nobody reads; a full disk takes nothing either."""
+    script = """
+import os, sys
+from ots_common import logs
+from ots_common.settings import LogSettings
+logs.configure("a-service", LogSettings())
+reader, writer = os.pipe()
+os.dup2(writer, 2)
+os.close(reader)
+import structlog
+structlog.get_logger("somewhere").warning("nobody_reads")
+logs.write_lines([["a line\\n"]])
+print("goes on")
+"""
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False).stdout
+    assert said == "goes on\n"

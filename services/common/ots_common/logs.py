@@ -290,7 +290,7 @@ def bind_request(request_id: str, trace_id: str | None, span_id: str | None = No
 def write_lines(lines: list[list[str]]) -> None:
     """Write what :class:`AccessLines` rendered, some requests at once."""
     for place, (_, sink) in enumerate(_state.outputs):
-        sink.write("".join(made[place] for made in lines))
+        _put(sink, "".join(made[place] for made in lines))
 
 
 def apply_levels(wanted: Mapping[str, str]) -> None:
@@ -485,9 +485,17 @@ def _count(level: str) -> None:
         pass  # gunicorn speaks before the folder of the metrics is made
 
 
+def _put(sink: Sink, text: str) -> None:
+    """A full disk, or a reader that went away, takes lines: never the request that they tell of."""
+    try:  # noqa: SIM105 - as in _count
+        sink.write(text)
+    except OSError:
+        pass
+
+
 def _write(line: Fields) -> None:
     for form, sink in _state.outputs:
-        sink.write(form(line))
+        _put(sink, form(line))
 
 
 def _stream_levels(text: str) -> dict[str, int]:
