@@ -22,6 +22,7 @@ from ots_analytics.app import create_app
 from ots_analytics.routes import indicators
 from ots_analytics.settings import AnalyticsSettings
 from ots_common import redis_client
+from ots_common.conditional import SHARED
 from ots_common.database import Database
 from ots_common.shared_cache import SharedCache
 from ots_common.times import rfc3339
@@ -38,8 +39,8 @@ class Analytics:
     def __init__(self, settings):
         self.client = create_app(settings).test_client()
 
-    def ask(self, path, **headers):
-        caller = Caller("gateway", "u", "u", "viewer", "request-01")
+    def ask(self, path, user="u", role="viewer", **headers):
+        caller = Caller("gateway", user, user, role, "request-01")
         token = sign_internal_token(caller, "analytics", {"analytics": KEY})
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return self.client.get(f"/api/v1/analytics{path}", headers={HEADER: token, **named})
@@ -139,6 +140,17 @@ def test_its_etag_is_answered_304_before_anything_is_computed(analytics, redis_s
     assert analytics.ask(question(1000), If_None_Match=f'W/"{"0" * 32}"').status_code == 200
     assert analytics.ask("/indicators/NOSUCH", If_None_Match="*").status_code == 404
     assert analytics.ask(question(1001), If_None_Match=tag).status_code == 200
+
+
+@pytest.mark.parametrize("path", QUESTIONS)
+def test_what_is_marked_as_everybodys_is_the_same_for_everybody_and_has_a_moment(analytics, path):
+    answers = [analytics.ask(path, user, role) for user, role in (("ann", "viewer"), ("bob", "admin"))]
+    for answer in answers:
+        assert (SHARED in answer.headers) is (answer.status_code == 200 and "as_of" in path)
+        if SHARED in answer.headers:
+            assert analytics.ask(path, If_None_Match=answer.headers["ETag"]).headers[SHARED] == answer.headers[SHARED]
+            assert answers[0].data == answer.data
+            assert answers[0].headers["ETag"] == answer.headers["ETag"]
 
 
 def test_what_comes_in_later_is_in_the_next_answer(service, analytics):

@@ -8,6 +8,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator
+from datetime import date
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 from typing import Any
@@ -16,10 +17,19 @@ from urllib.parse import urlsplit
 import gevent
 import gevent.event
 import pytest
+import requests
+from databento_dbn import Schema
+from pydantic import SecretStr
+from werkzeug.serving import make_server
 
+from data_ingestion_support import Ingestion, settings_for
+from dbn import MINUTE, bar, dbn_file, midnight
 from gateway_support import KEYS, Gateway
+from ots_analytics.app import create_app
+from ots_analytics.settings import AnalyticsSettings
 from ots_common.conditional import SHARED
 from ots_common.problems import Problem
+from ots_common.times import rfc3339
 from ots_common.tokens import verify_internal_token
 from ots_gateway import kept_answers
 from ots_gateway.access import ROUTES, Role
@@ -49,7 +59,7 @@ class Tables(BaseHTTPRequestHandler):
         if kind.broken:
             return self.tell(kind.broken, b"{}", {"Content-Type": "application/problem+json"})
         path, accept = urlsplit(self.path).path, told.get("accept", "")
-        caller = verify_internal_token(told["x-ots-internal"], "analytics", {"gateway": _secret("analytics")})
+        caller = verify_internal_token(told["x-ots-internal"], "analytics", {"gateway": SecretStr(KEYS["analytics"])})
         private = path.endswith("/MINE")
         who = caller.username if private else "everybody"
         table = [[kind.version, self.path, accept, who, i] for i in range(kind.rows)]
@@ -79,10 +89,6 @@ class Tables(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
-
-
-def _secret(service: str) -> Any:
-    return SimpleNamespace(get_secret_value=lambda: KEYS[service])
 
 
 @pytest.fixture(scope="module")
@@ -231,6 +237,60 @@ def test_who_has_it_is_told_so_and_who_has_another_is_given_it(front, service):
     newest = front.ask("HEAD", path, Role.VIEWER).headers["ETag"]
     assert asked_with(newest) == (304, newest, False)
     assert front.ask("GET", path, Role.VIEWER).json()[0][0] == service.version
+
+
+# -- the service itself ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def analytics(start_gateway, market, redis_server, tmp_path_factory) -> Iterator[Any]:
+    """A gateway in front of analytics, the statuses that this answered, and what imports more."""
+    ingestion = Ingestion(settings_for(market, redis_server, tmp_path_factory.mktemp("spool")))
+    app = create_app(
+        AnalyticsSettings(
+            database_url=market.reader,
+            redis_url=redis_server.url,
+            accept_keys={"gateway": SecretStr(KEYS["analytics"])},
+            log_level="ERROR",
+        )
+    )
+    statuses: list[int] = []
+    app.after_request(lambda response: statuses.append(response.status_code) or response)
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with ingestion.working(), start_gateway(server.server_port, WORKERS="1") as running:
+        yield SimpleNamespace(gateway=running, statuses=statuses, imported=ingestion.imported)
+    server.shutdown()
+
+
+def test_analytics_confirms_what_holds_and_makes_what_changed_anew(analytics):
+    start = midnight(date(2024, 3, 4))
+
+    def stored(closes: list[float]) -> None:
+        bars = [bar(start + i * MINUTE, (c, c, c, c), 10) for i, c in enumerate(closes)]
+        analytics.imported(dbn_file(Schema.OHLCV_1M, bars, days=3, symbols={"KEPT": 1}))
+
+    def asked(more: str) -> requests.Response:
+        path = f"/api/v1/analytics/indicators/KEPT?timeframe=1m&indicators=sma:2{more}"
+        answer = analytics.gateway.ask("GET", path, Role.VIEWER)
+        answer.raise_for_status()
+        return answer
+
+    stored([50.0 + i for i in range(30)])
+    then = f"&as_of={rfc3339(start + 20 * MINUTE)}"
+    first, second = asked(then), asked(then)
+    assert analytics.statuses == [200, 304]
+    assert first.content == second.content
+    assert fields_of(first) == fields_of(second)
+    assert "cache;desc=hit" in second.headers["Server-Timing"]
+    stored([90.0 + i for i in range(25)])
+    third, fourth = asked(then), asked(then)
+    assert analytics.statuses == [200, 304, 200, 304]
+    assert third.json()["indicators"] != first.json()["indicators"]
+    assert third.content == fourth.content
+    for _ in range(2):  # about now
+        asked("")
+    assert analytics.statuses[4:] == [200, 200]
 
 
 # -- one process, its requests in the order that the test wants --------------------------------------------------------
