@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -13,19 +14,23 @@ from contextlib import closing
 
 import numpy as np
 import pytest
+import requests
+from prometheus_client import REGISTRY
+from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
 from data_ingestion_support import Ingestion, settings_for
 from ots_analytics.app import create_app
 from ots_analytics.settings import AnalyticsSettings
-from ots_analytics.snapshots import LEASE
+from ots_analytics.snapshots import LEASE, Snapshotter
+from ots_analytics.snapshots_metrics import CONTRACTS, LAST
 from ots_common.database import connect
 from ots_common.times import rfc3339, to_datetime
 from ots_common.tokens import HEADER, Caller, sign_internal_token
 from ots_market.symbols import parse_option_symbol
 from ots_simulator.underlyings import BY_SYMBOL, RATE
 from seeded_market import DAY, EQUITIES, MINUTE, OPTIONS, TODAY, make_market
-from volatility_support import catch_up, import_close, import_records
+from volatility_support import catch_up, import_close, import_records, settings_of
 
 KEY = SecretStr("a" * 40)
 UNDERLYINGS = sorted(BY_SYMBOL)
@@ -133,6 +138,42 @@ def test_again_is_nothing_new(stored, market):
     assert contents(stored) == before
 
 
+def test_what_became_of_each_is_counted(stored, market):
+    def value(metric, **labels):
+        return REGISTRY.get_sample_value(metric, labels) or 0.0
+
+    def outcomes(underlying):
+        return {
+            outcome: value("ots_snapshots_total", underlying=underlying, outcome=outcome)
+            for outcome in ("stored", "current", "stale")
+        }
+
+    gauges = {
+        (name, state): value("ots_snapshots_contracts", underlying=name, state=state)
+        for name in UNDERLYINGS
+        for state in ("priced", "without")
+    }
+    assert all(gauges[name, "priced"] > 0 for name in UNDERLYINGS)
+    before = {name: outcomes(name) for name in UNDERLYINGS}
+    snapshotter = Snapshotter(settings_of(market), lambda: NOW)
+    # it knows what earlier processes stored
+    LAST.clear()
+    CONTRACTS.clear()
+    snapshotter.catch_up()
+    for name in UNDERLYINGS:
+        # both closes; and the session that has begun, of which nothing is quoted yet
+        now = outcomes(name)
+        assert now["stored"] == before[name]["stored"]
+        assert now["current"] == before[name]["current"] + len(DAYS)
+        assert now["stale"] == before[name]["stale"] + 1
+        assert value("ots_snapshots_last_timestamp_seconds", underlying=name) == (TODAY + 1) * DAY / 1e9
+    assert gauges == {key: value("ots_snapshots_contracts", underlying=key[0], state=key[1]) for key in gauges}
+    contracts = stored.rows(
+        "SELECT sum(cardinality(reason)) FROM volatility_contracts WHERE ts = %s", (to_datetime((TODAY + 1) * DAY),)
+    )
+    assert contracts == [(sum(gauges.values()),)]
+
+
 def test_what_comes_later_changes_nothing_before(stored, market, service, seeded):
     before = contents(stored)
     day = TODAY + 1
@@ -179,13 +220,33 @@ def test_one_process_at_a_time(stored, market):
     assert catch_up(market, NOW) == 0
 
 
-def process(market) -> subprocess.Popen:
+def process(market, metrics_port: int = 0) -> subprocess.Popen:
     """``python -m ots_analytics snapshots``, started; it lives in the present, in which all those sessions are over."""
     environment = {
         "PATH": os.environ["PATH"], "DATABASE_URL": market.snapshots, "MARKET_CALENDAR": "around-the-clock",
-        "MARKET_SOURCE": "simulated", "LOG_LEVEL": "WARNING",
+        "MARKET_SOURCE": "simulated", "LOG_LEVEL": "WARNING", "SNAPSHOTS_METRICS_PORT": str(metrics_port),
     }  # fmt: skip
     return subprocess.Popen([sys.executable, "-m", "ots_analytics", "snapshots"], env=environment)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def counted(port: int, outcome: str) -> float:
+    """What a process says of its snapshots, all underlyings; 0 while it says nothing."""
+    try:
+        text = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=30).text
+    except requests.ConnectionError:
+        return 0.0
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == "ots_snapshots_total" and sample.labels["outcome"] == outcome
+    )
 
 
 def wait_until(done) -> None:
@@ -228,8 +289,12 @@ def test_killed_in_the_middle_the_next_goes_on(stored, market):
             "  WHERE e.underlying = s.underlying AND e.ts = s.ts)"
         )
         assert torn == [(0,)]
-        running = [process(market), process(market)]
+        left = len(kept) - number()
+        ports = [free_port(), free_port()]
+        running = [process(market, port) for port in ports]
         wait_until(lambda: number() == len(kept))
+        wait_until(lambda: sum(counted(port, "stored") for port in ports) >= left)
+        assert sum(counted(port, "stored") for port in ports) == left
         running[0].terminate()
         assert running[0].wait(30) == 0
     finally:

@@ -25,7 +25,7 @@ def answers(host, port):
 
 
 @pytest.mark.parametrize("bind", ["", "0.0.0.0"])
-@pytest.mark.parametrize("process", ["collector", "backfiller"])
+@pytest.mark.parametrize("process", ["collector", "backfiller", "worker"])
 def test_metrics_listen_where_they_are_told(process, bind, tmp_path):
     port = free_port()
     environment = {

@@ -126,6 +126,19 @@ def newest_curve(database: Database) -> tuple[int, int]:
     return (rows[0][0], min(row[1] for row in rows)) if rows else (0, 0)
 
 
+def newest_snapshots(database: Database) -> list[tuple[str, int, int, int]]:
+    """(underlying, moment in ns, contracts with a volatility, contracts without) of each one's newest snapshot."""
+    return database.rows(
+        "SELECT name, (extract(epoch FROM newest.ts) * 1000000)::bigint * 1000,"
+        " coalesce(sum(cardinality(array_positions(c.reason, NULL))), 0)::integer,"
+        " coalesce(sum(cardinality(c.reason) - cardinality(array_positions(c.reason, NULL))), 0)::integer"
+        " FROM unnest(%s::text[]) AS name CROSS JOIN LATERAL ("
+        "  SELECT ts FROM volatility_snapshots WHERE underlying = name ORDER BY ts DESC LIMIT 1) AS newest"
+        " LEFT JOIN volatility_contracts c ON c.underlying = name AND c.ts = newest.ts GROUP BY 1, 2",
+        (underlyings_with_snapshots(database),),
+    )
+
+
 def underlyings_with_snapshots(database: Database) -> list[str]:
     """Of which any snapshot is stored."""
     # each found by one look into the index, not by reading all snapshots

@@ -17,8 +17,9 @@ from datetime import UTC, datetime
 import numpy as np
 import psycopg2
 import structlog
+from prometheus_client import start_http_server
 
-from ots_analytics import snapshot_store
+from ots_analytics import snapshot_store, snapshots_metrics
 from ots_analytics.chain_rates import rate_inputs, rate_of
 from ots_analytics.chains import Moment, read_chain, underlyings_of
 from ots_analytics.settings import AnalyticsSettings
@@ -27,6 +28,7 @@ from ots_common.database import Connection, Database, connect
 from ots_market.rates import MAX_AGE_DAYS, curve_known_at
 from ots_market.sessions import sessions_of
 from ots_market.timeframes import DAY_NS
+from ots_market.underlyings import counted_as
 
 log = structlog.get_logger(__name__)
 
@@ -52,6 +54,7 @@ class Snapshotter:
         self._now = now
         self._stopping = threading.Event()
         self._pending: set[int] = set()
+        self._newest = snapshots_metrics.Newest()
         self._runs_seen = datetime(1970, 1, 1, tzinfo=UTC)
         self._curve_seen = 0
         self._last_minute_ns = 0
@@ -91,9 +94,14 @@ class Snapshotter:
 
     def take(self, connection: Connection, moment: Moment) -> int:
         """Take the snapshots of a moment whose inputs are new; how many were stored."""
+        began = time.monotonic()
         names = underlyings_of(self._database, moment)
         read = [read_chain(self._database, self._sessions, name, moment, self._max_age_ns) for name in names]
         chains = [c for c in read if len(c) and c.quoted_at.max() >= moment.at_ns - self._max_age_ns]
+        fresh = {chain.underlying for chain in chains}
+        for name in names:
+            if name not in fresh:
+                _count(name, "stale")
         if not chains:
             return 0
         known = curve_known_at(self._database, moment.at_ns)
@@ -101,14 +109,26 @@ class Snapshotter:
         stored = snapshot_store.versions_at(self._database, moment)
         versions = {chain.underlying: data_version(chain, inputs, self._max_age_ns) for chain in chains}
         new = [chain for chain in chains if stored.get(chain.underlying) != versions[chain.underlying]]
+        for name in fresh - {chain.underlying for chain in new}:
+            _count(name, "current")
         if not new:
             return 0
         rate = rate_of(known, chains)
         taken = [take_snapshot(chain, rate, self._max_age_ns, versions[chain.underlying]) for chain in new]
-        return sum(snapshot_store.put_snapshot(connection, snapshot) for snapshot in taken)
+        done = 0
+        for snapshot in taken:
+            if snapshot_store.put_snapshot(connection, snapshot):
+                self._newest.stored(snapshot)
+                _count(snapshot.chain.underlying, "stored")
+                done += 1
+            else:
+                _count(snapshot.chain.underlying, "current")
+        snapshots_metrics.SECONDS.observe(time.monotonic() - began)
+        return done
 
     def _begin(self) -> None:
         """Everything may be missing, and nothing is known of what came in meanwhile."""
+        self._newest.read(self._database)
         closed_by = self._settled()
         self._runs_seen, _ = snapshot_store.runs_since(
             self._database, self._sessions, datetime(1970, 1, 1, tzinfo=UTC), closed_by
@@ -186,6 +206,10 @@ class Snapshotter:
             self._pending |= set(sorted(with_quotes)[-_REVIEWED_SESSIONS:])
 
 
+def _count(underlying: str, outcome: str) -> None:
+    snapshots_metrics.SNAPSHOTS.labels(counted_as(underlying), outcome).inc()
+
+
 def _leased(connection: Connection) -> bool:
     with connection, connection.cursor() as cursor:
         # a machine that vanished is noticed within half a minute, and its lock with it
@@ -213,5 +237,7 @@ def main(settings: AnalyticsSettings, *, once: bool) -> int:
         return 0
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: snapshotter.stop())
+    if settings.snapshots_metrics_port:
+        start_http_server(settings.snapshots_metrics_port, settings.metrics_bind)
     snapshotter.run()
     return 0
