@@ -144,10 +144,38 @@ def test_rates_follow_the_range(name):
         assert not re.search(r"\[\d", expression), whose
 
 
+@pytest.fixture(scope="module")
+def rules():
+    """All rules of Prometheus."""
+    groups = [
+        group
+        for path in (ROOT / "monitoring" / "prometheus" / "rules").glob("*.yml")
+        for group in yaml.safe_load(path.read_text())["groups"]
+    ]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+@pytest.fixture(scope="module")
+def recorded(rules):
+    return {rule["record"] for rule in rules if "record" in rule}
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_metrics_and_labels_are_counted_by_somebody(name, declared):
+def test_runbooks_are_those_of_alerts(name, rules):
+    alerts = {rule["alert"].lower() for rule in rules if "alert" in rule}
+    linked = [(panel["title"], link["url"]) for panel in panels(name) for link in panel.get("links", [])]
+    assert linked
+    for title, url in linked:
+        assert url.partition("#")[2] in alerts, title
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_metrics_and_labels_are_counted_by_somebody(name, declared, recorded):
     for whose, expression in promql_of(name):
         text = re.sub(r'"[^"]*"', '""', expression)
+        by_rules = set(re.findall(r"\b\w+(?::\w+)+", text))
+        assert by_rules <= recorded, f"{whose}: {by_rules - recorded}"
+        text = re.sub(r"\b\w+(?::\w+)+", "", text)
         names = set(re.findall(r"\b(?:ots|node|pg|redis|process|scrape)_[a-zA-Z0-9_]+|\bup\b|\bALERTS\b", text))
         assert names <= declared.keys() | OF_OTHERS, f"{whose}: {names - declared.keys() - OF_OTHERS}"
         for metric, chosen in re.findall(r"\b(ots_\w+)\{([^}]*)\}", text):

@@ -38,6 +38,9 @@ _GATEWAY = f'service="gateway", {_USERS}'
 _FAILED = ', status=~"5.."'
 _LOOKUPS = "ots_shared_cache_lookups_total"
 _READY, _ANSWERED = 'result=~"hit|early|joined"', 'result!="unavailable"'
+# of monitoring/prometheus/rules/slo.yml
+_ERROR_RATIO, _SLOW_RATIO = "gateway:ots_errors:ratio_rate{}", "gateway:ots_slow:ratio_rate{}"
+_WINDOWS = (("1h", "an hour"), ("6h", "six hours"), ("1d", "a day"))
 
 _GLANCE = Row(
     "At a glance: what clients of the gateway saw",
@@ -93,6 +96,42 @@ _GLANCE = Row(
             thresholds=[(None, GREEN), (2.5, YELLOW), (10, RED)],
         ),
         alerts_firing(),
+    ],
+)
+_LEVEL = Row(
+    "Service level: 99.9 % of requests without a failure of ours, 99 % within a second, over 30 days",
+    [
+        TimeSeries(
+            "Error budget burnt",
+            "How fast failures (5xx) of the gateway spend the budget of 0.1 %: at 1 it lasts exactly 30 days, at 14.4 a"
+            " fiftieth of it goes in an hour, and somebody is paged. Over an hour, six, and a day.",
+            [
+                Prometheus(f"({_ERROR_RATIO.format(window)} or 0 * gateway:ots_requests:rate5m) / 0.001", name)
+                for window, name in _WINDOWS
+            ],
+            "none",
+            no_data="The recording rules have no value yet: nobody asked, or Prometheus has just begun",
+            width=12,
+            minimum=0,
+            label="times",
+            thresholds=[(None, GREEN), (1, YELLOW), (14.4, RED)],
+            show_thresholds=True,
+            runbook="availabilityburnsfast",
+        ),
+        TimeSeries(
+            "Latency budget burnt",
+            "How fast answers that take longer than a second spend the budget of 1 %, long work by nature left out"
+            " (scans, imports, backfills): at 1 it lasts exactly 30 days. Over an hour, six, and a day.",
+            [Prometheus(f"{_SLOW_RATIO.format(window)} / 0.01", name) for window, name in _WINDOWS],
+            "none",
+            no_data="The recording rules have no value yet: nobody asked, or Prometheus has just begun",
+            width=12,
+            minimum=0,
+            label="times",
+            thresholds=[(None, GREEN), (1, YELLOW), (14.4, RED)],
+            show_thresholds=True,
+            runbook="latencyburnsfast",
+        ),
     ],
 )
 _RED = Row(
@@ -435,7 +474,7 @@ API = Dashboard(
     "ots-api",
     "AI-OTS API",
     "Rate, errors and duration by service and route; what stands behind the gateway; caches; what computing costs.",
-    [_GLANCE, _RED, _BEHIND, _CACHE, _COMPUTING],
+    [_GLANCE, _LEVEL, _RED, _BEHIND, _CACHE, _COMPUTING],
     variables=[
         Variable(
             "service",

@@ -83,6 +83,7 @@ class Look:
     thresholds: Steps | None = None
     cell: str | None = None
     width: int | None = None
+    link: str | None = None
     regex: bool = False
     custom: Mapping[str, Any] = field(default_factory=dict)
     mappings: Mapping[str, tuple[str, str]] = field(default_factory=dict)
@@ -101,6 +102,9 @@ class Look:
             properties.append({"id": "custom.cellOptions", "value": {"type": self.cell}})
         if self.width:
             properties.append({"id": "custom.width", "value": self.width})
+        if self.link:
+            links = [{"title": "Runbook", "url": self.link, "targetBlank": True}]
+            properties.append({"id": "links", "value": links})
         if self.mappings:
             properties.append({"id": "mappings", "value": _mappings(self.mappings)})
         properties += [{"id": f"custom.{key}", "value": value} for key, value in self.custom.items()]

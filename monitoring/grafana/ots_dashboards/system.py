@@ -8,6 +8,7 @@ from ots_dashboards.model import (
     GREY,
     ORANGE,
     RED,
+    RUNBOOKS,
     YELLOW,
     BarGauge,
     Dashboard,
@@ -29,6 +30,11 @@ _NO_REDIS = "redis-exporter is not scraped"
 _FULL = [(None, GREEN), (0.8, YELLOW), (0.9, RED)]
 _DISKS = 'fstype!~"tmpfs|ramfs|squashfs|overlay|devtmpfs|fuse.*|nsfs"'
 _DEVICES = 'device!~"lo|veth.*|br-.*|docker.*"'
+# what says that none fires is a row too: an empty table could as well be a query that failed
+_NAMED_ALERTS = (
+    "max by (alertname, alertstate, severity, team, service, dataset) (ALERTS)"
+    ' or on () label_replace(vector(0), "alertname", "none fires", "", "")'
+)
 
 _GLANCE = Row(
     "At a glance",
@@ -86,6 +92,28 @@ _GLANCE = Row(
             height=4,
             spark=True,
             thresholds=[(None, BLUE)],
+        ),
+    ],
+)
+_ALERTS = Row(
+    "Alerts",
+    [
+        Table(
+            "Alerts that fire",
+            "Every alert that fires or is about to (`pending`: its condition holds, not for long enough yet). The name"
+            " leads to the operations manual, which has a section of that name.",
+            [Prometheus(_NAMED_ALERTS, instant=True, table=True)],
+            "none",
+            no_data="Prometheus does not answer",
+            width=24,
+            height=5,
+            hidden=["Time", "Value"],
+            renamed={"alertname": "alert", "alertstate": "state"},
+            looks=[
+                Look("alert", link=RUNBOOKS),
+                Look("state", mappings={"firing": ("firing", RED), "pending": ("pending", ORANGE)}, cell="color-text"),
+                Look("severity", mappings={"page": ("page", RED), "ticket": ("ticket", YELLOW)}, cell="color-text"),
+            ],
         ),
     ],
 )
@@ -482,7 +510,7 @@ SYSTEM = Dashboard(
     "ots-system",
     "AI-OTS System",
     "Is everything up, and has it room: programs, the machine, PostgreSQL, Redis, Prometheus.",
-    [_GLANCE, _PROGRAMS, _MACHINE, _POSTGRES, _REDIS, _WATCHING],
+    [_GLANCE, _ALERTS, _PROGRAMS, _MACHINE, _POSTGRES, _REDIS, _WATCHING],
     variables=[
         Variable(
             "job",
