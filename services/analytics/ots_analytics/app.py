@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flask_openapi3.openapi import OpenAPI
 
+from ots_analytics.allocation import keep_freed_memory
 from ots_analytics.desk import Desk
 from ots_analytics.memory import Memory
 from ots_analytics.routes import (
@@ -36,6 +37,7 @@ NAME = "analytics"
 def create_app(settings: AnalyticsSettings | None = None) -> OpenAPI:
     """The WSGI app, wired from the environment or from ``settings``."""
     settings = settings or AnalyticsSettings()
+    keep_freed_memory()
     app = create_service(
         NAME,
         settings,
