@@ -46,7 +46,9 @@ _OWN_STREAMS = frozenset(STREAMS[1:])
 _LONGEST_TEXT = 8_192
 _LONGEST_TRACEBACK = 16_384
 _LONGEST_PATH = 2_048
-_NUMBERS = {"debug": 10, "info": 20, "warning": 30, "warn": 30, "error": 40, "critical": 50, "fatal": 50}
+_NUMBERS = {
+    "debug": 10, "info": 20, "warning": 30, "warn": 30, "error": 40, "exception": 40, "critical": 50, "fatal": 50,
+}  # fmt: skip
 _PLAIN = re.compile(r"[\w./:@+,-]+", re.ASCII)
 _NO_ID = re.compile(r"[^\w.\[\]-]", re.ASCII)
 _SENTENCE = re.compile(r"[\w ./:@+,()'-]+", re.ASCII)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from ots_common import __version__
+from ots_common import HIDDEN, __version__
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -79,6 +80,9 @@ def start(service: str, settings: TraceSettings | None = None) -> None:
     settings = settings or TraceSettings()
     if _tracer is not None or not settings.wanted:
         return
+    for name in HIDDEN:
+        if sys.modules.get(name, True) is None:
+            del sys.modules[name]
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
