@@ -4,7 +4,7 @@ A backup is a folder: ``manifest.json`` (when, of what, which migrations, and of
 content and its file's SHA-256), the manifest's own checksum, and a compressed file of COPY text for each table. The
 schema is not in it: the migrations are, by name and checksum, and provisioning makes roles and grants. So what was
 copied from native partitions goes back into hypertables, and from one version of PostgreSQL into another, where a dump
-by ``pg_dump`` would not (docs/adr/0012).
+by ``pg_dump`` would not (docs/adr/0013).
 
 What is under way when it is killed lies in a folder ``.making-...`` without a manifest, which the next run deletes.
 """
