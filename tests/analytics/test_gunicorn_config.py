@@ -16,6 +16,9 @@ import pkgutil
 from ots_quant import kernels
 missing = {m.name for m in pkgutil.iter_modules(kernels.__path__)} - {n.rpartition(".")[2] for n in sys.modules}
 assert not missing, missing
+import gc
+gunicorn_conf.pre_fork(None, None)
+assert gc.get_freeze_count() > 100_000 > len(gc.get_objects())
 """
 
 
