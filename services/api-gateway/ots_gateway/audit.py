@@ -119,7 +119,11 @@ def record(database: Database, request: Request, request_id: str, user: User | N
         return
     count_audit_entry(written=True)
     # outside the database: what a row's hash was, should somebody rewrite the chain from there on
-    log.info("audit_row", entry_id=number, hash=digest.hex(), audit_event=entry.event)
+    log.info(
+        "audit_row", entry_id=number, hash=digest.hex(), audit_event=entry.event, user=entry.username, role=entry.role,
+        credential=entry.credential, address=entry.address, method=entry.method, path=entry.path, status=entry.status,
+        detail=entry.detail,
+    )  # fmt: skip
 
 
 class _Pending:
