@@ -506,7 +506,7 @@ class Variable:
         else:
             found["current"] = {"text": self.default_label or self.default, "value": self.default}
         if isinstance(self.query, Prometheus):
-            query = {"query": self.query.expr, "refId": "variable", "qryType": 1}
+            query = {"query": self.query.expr, "refId": "PrometheusVariableQueryEditor-VariableQuery", "qryType": 1}
             return found | {
                 "type": "query",
                 "datasource": PROMETHEUS,

@@ -193,21 +193,27 @@ SKEW_BY_EXPIRATION = _with_last_close("now", '"last close"', "{of}.put_25_delta 
 # points of the range, whole steps of at least a minute: looked up one by one, so that a year costs what an hour does
 _STEP_S = "greatest(60, ceil(${__interval_ms} / 60000.0) * 60)"
 _GRID = f"""grid AS (
-  SELECT to_timestamp(g * step) AS ts FROM (SELECT {_STEP_S} AS step) s,
-    LATERAL generate_series(ceil(${{__from}} / 1000.0 / step)::bigint, floor(${{__to}} / 1000.0 / step)::bigint) g
+  SELECT to_timestamp(g * step) AS ts, make_interval(secs => step::float8) AS step
+  FROM (SELECT {_STEP_S} AS step) s,
+    LATERAL generate_series(ceil(${{__from}} / 1000.0 / step)::bigint, ceil(${{__to}} / 1000.0 / step)::bigint) g
 )"""
+_IN_STEP = f"v.ts > g.ts - g.step AND v.ts <= g.ts AND v.ts >= {BEGINS} AND v.ts <= {ENDS}"
 
 VOLATILITY_OVER_TIME = f"""WITH RECURSIVE {_GRID}, {_NAMES}
 SELECT s.ts AS "time", n.underlying AS metric, s.volatility_30d AS value
-FROM grid g CROSS JOIN names n JOIN volatility_snapshots s ON s.underlying = n.underlying AND s.ts = g.ts
-WHERE n.underlying IS NOT NULL AND s.ts >= {BEGINS} AND s.ts <= {ENDS} AND s.volatility_30d IS NOT NULL
-ORDER BY 1, 2"""
+FROM grid g CROSS JOIN names n CROSS JOIN LATERAL (
+  SELECT v.ts, v.volatility_30d FROM volatility_snapshots v
+  WHERE v.underlying = n.underlying AND {_IN_STEP} AND v.volatility_30d IS NOT NULL ORDER BY v.ts DESC LIMIT 1
+) s
+WHERE n.underlying IS NOT NULL ORDER BY 1, 2"""
 
 SKEW_OVER_TIME = f"""WITH {_NEWEST}, {_CHOSEN}, {_GRID}
 SELECT e.ts AS "time", e.put_25_delta AS "25Δ put", e.at_the_money AS "at the forward", e.call_25_delta AS "25Δ call"
-FROM grid g JOIN volatility_expirations e ON e.ts = g.ts
-WHERE e.underlying = '${{underlying}}' AND e.expiration = (SELECT expiration FROM chosen)
-  AND e.ts >= {BEGINS} AND e.ts <= {ENDS}
+FROM grid g CROSS JOIN LATERAL (
+  SELECT v.ts, v.put_25_delta, v.at_the_money, v.call_25_delta FROM volatility_expirations v
+  WHERE v.underlying = '${{underlying}}' AND v.expiration = (SELECT expiration FROM chosen) AND {_IN_STEP}
+  ORDER BY v.ts DESC LIMIT 1
+) e
 ORDER BY 1"""
 
 
