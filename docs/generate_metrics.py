@@ -42,7 +42,7 @@ class Label:
 # every label that a metric may have; tests/house/test_metrics.py refuses any other, and any more values
 LABELS = {
     "bucket": Label(8, "the buckets of rate limits"),
-    "by": Label(16, "what closes a gap"),
+    "by": Label(3, "what closes a gap: `replay`, `backfill`, `session`"),
     "call": Label(24, "the calls of Databento's API that are made, or `unknown`"),
     "dataset": Label(27, "Databento's datasets of US stocks and options, or `other`"),
     "decision": Label(2, "`allowed`, `refused`"),
@@ -56,10 +56,10 @@ LABELS = {
     "method": Label(8, "the methods of HTTP that are used here, or `other`"),
     "operation": Label(4, "what was done with an entry"),
     "outcome": Label(16, "how it ended: the help text names them"),
-    "reason": Label(32, "why: the help text names them"),
+    "reason": Label(24, "why: the help text names them"),
     "result": Label(8, "what a lookup found"),
     "route": Label(128, "the patterns of the routes as declared, or `none`; never a path"),
-    "schema": Label(24, "the schemas that are stored, or `other`"),
+    "schema": Label(15, "the schemas that are stored, or `other`"),
     "service": Label(16, "a service; of pools of connections the pool, such as `gateway-watch`"),
     "stage": Label(12, "the stages of `Server-Timing`, or `other`"),
     "state": Label(12, "the help text names them"),

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import requests
 
 from backfill_support import eventually
 
@@ -42,6 +43,8 @@ def test_metrics_listen_where_they_are_told(process, bind, tmp_path):
         eventually(lambda: answers("127.0.0.1", port) or running.poll() is not None)
         assert answers("127.0.0.1", port)
         assert answers(ANOTHER_ADDRESS, port) == bool(bind)
+        told = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=60).text
+        assert f'service="ingestion-{process}"' in told
     finally:
         running.kill()
         running.wait()

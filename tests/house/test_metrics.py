@@ -7,6 +7,7 @@ import importlib.util
 import re
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 from flask import request
@@ -17,13 +18,20 @@ from ots_analytics.app import create_app as create_analytics
 from ots_analytics.metrics import STAGES
 from ots_analytics.settings import AnalyticsSettings
 from ots_cache.app import create_app as create_cache
+from ots_cache.metrics import Operation
 from ots_cache.settings import CacheSettings
 from ots_common.metrics import METHODS
+from ots_common.service import DOCUMENT_PATH
 from ots_common.tokens import HEADER, Caller, sign_internal_token
-from ots_gateway.access import ROUTES
+from ots_gateway.access import GATEWAY, ROUTES
 from ots_gateway.app import create_app as create_gateway
+from ots_gateway.limits import DEFAULTS
+from ots_gateway.metrics import AuthFailure, Refusal, UpstreamFailure
 from ots_gateway.settings import GatewaySettings
 from ots_ingestion.app import create_app as create_ingestion
+from ots_ingestion.gaps import CLOSED_BY
+from ots_ingestion.layouts import SCHEMA_IDS
+from ots_ingestion.metrics import _DATASETS, OTHER
 from ots_ingestion.settings import IngestionSettings
 from ots_market.underlyings import UNDERLYINGS, counted_as
 from places import ROOT
@@ -135,6 +143,23 @@ def test_underlyings_are_nine_and_other():
     assert [counted_as(name) for name in UNDERLYINGS] == list(UNDERLYINGS)
     assert {counted_as(name) for name in ("GOOG", "aapl", "", "X" * 100, "AAPL.OPT")} == {"other"}
     assert len(UNDERLYINGS) + 1 == LABELS["underlying"].most
+
+
+def test_the_bounds_of_labels_are_those_of_the_code():
+    services = {route.service for route in ROUTES} - {GATEWAY}
+    patterns = {route.pattern for route in ROUTES}
+    exact = {"bucket": DEFAULTS, "by": CLOSED_BY, "dataset": {*_DATASETS, OTHER}, "schema": {*SCHEMA_IDS, OTHER}}
+    for label, values in exact.items():
+        assert LABELS[label].most == len(values), label
+    at_most = {
+        "reason": max(map(get_args, (AuthFailure, Refusal, UpstreamFailure)), key=len),
+        "route": {*patterns, "none", DOCUMENT_PATH},
+        "upstream": services,
+        "method": {*METHODS, "other"},
+        "operation": get_args(Operation),
+    }
+    for label, values in at_most.items():
+        assert len(values) <= LABELS[label].most, label
 
 
 # --- attacks on the services as they are, but without PostgreSQL and Redis ---

@@ -17,7 +17,6 @@ from datetime import UTC, datetime
 import numpy as np
 import psycopg2
 import structlog
-from prometheus_client import start_http_server
 
 from ots_analytics import snapshot_store, snapshots_metrics
 from ots_analytics.chain_rates import rate_inputs, rate_of
@@ -25,6 +24,7 @@ from ots_analytics.chains import Moment, read_chain, underlyings_of
 from ots_analytics.settings import AnalyticsSettings
 from ots_analytics.volatility import data_version, take_snapshot
 from ots_common.database import Connection, Database, connect
+from ots_common.metrics import serve_process
 from ots_market.rates import MAX_AGE_DAYS, curve_known_at
 from ots_market.sessions import sessions_of
 from ots_market.timeframes import DAY_NS
@@ -237,7 +237,6 @@ def main(settings: AnalyticsSettings, *, once: bool) -> int:
         return 0
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: snapshotter.stop())
-    if settings.snapshots_metrics_port:
-        start_http_server(settings.snapshots_metrics_port, settings.metrics_bind)
+    serve_process(APPLICATION, settings, settings.snapshots_metrics_port, settings.metrics_bind)
     snapshotter.run()
     return 0

@@ -14,10 +14,12 @@ from prometheus_client import (
     Histogram,
     generate_latest,
     multiprocess,
+    start_http_server,
 )
 from prometheus_client import REGISTRY as PROCESS_REGISTRY
 
 from ots_common import __version__
+from ots_common.settings import ServiceSettings
 
 REQUESTS = Counter("ots_http_requests_total", "Requests answered", ["service", "method", "route", "status"])
 SECONDS = Histogram(
@@ -80,6 +82,13 @@ def request_series(service: str, method: str, route: str, status: int) -> tuple[
 def state_build(service: str, market_source: str) -> None:
     """Say what runs; once a process, after the fork."""
     BUILD.labels(service, __version__, market_source).set(1)
+
+
+def serve_process(name: str, settings: ServiceSettings, port: int, bind: str) -> None:
+    """Say which build runs, and serve the metrics of a process that has no web server; not with port 0."""
+    state_build(name, settings.market_source)
+    if port:
+        start_http_server(port, bind)
 
 
 def install(app: Flask) -> None:

@@ -15,9 +15,9 @@ from collections.abc import Callable
 
 import psycopg2
 import structlog
-from prometheus_client import start_http_server
 
 from ots_common.database import Connection, Database, connect
+from ots_common.metrics import serve_process
 from ots_ingestion import backfill_parts, backfills, metrics
 from ots_ingestion.download import Download
 from ots_ingestion.repair import repair_once
@@ -197,8 +197,7 @@ def main(settings: IngestionSettings) -> int:
     backfiller = Backfiller(settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: backfiller.stop())
-    if settings.backfiller_metrics_port:
-        start_http_server(settings.backfiller_metrics_port, settings.metrics_bind)
+    serve_process("ingestion-backfiller", settings, settings.backfiller_metrics_port, settings.metrics_bind)
     backfiller.run()
     # a download that goes on holds its thread: nothing of it is worth waiting for
     os._exit(0)

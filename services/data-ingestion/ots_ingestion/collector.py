@@ -15,10 +15,10 @@ from functools import partial
 
 import psycopg2
 import structlog
-from prometheus_client import start_http_server
 
 from ots_common import redis_client
 from ots_common.database import Connection, Database, connect
+from ots_common.metrics import serve_process
 from ots_ingestion import schema_lists
 from ots_ingestion.announcer import Announcer
 from ots_ingestion.collection import (
@@ -63,8 +63,8 @@ class Collector:
 
     def run(self) -> None:
         """Collect until stopped; the database may come and go."""
-        if self._settings.collector_metrics_port:
-            start_http_server(self._settings.collector_metrics_port, self._settings.metrics_bind)
+        settings = self._settings
+        serve_process("ingestion-collector", settings, settings.collector_metrics_port, settings.metrics_bind)
         self._announcer.start()
         try:
             while not self._stop.is_set():

@@ -10,7 +10,6 @@ import select
 import signal
 import threading
 import time
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -18,15 +17,14 @@ import psycopg2
 import psycopg2.errors
 import redis
 import structlog
-from prometheus_client import start_http_server
 
 from ots_common import redis_client
 from ots_common.database import Connection, Database, connect
+from ots_common.metrics import serve_process
 from ots_ingestion import metrics, runs
 from ots_ingestion.dbn_file import InvalidDbnError
 from ots_ingestion.importer import Importer
 from ots_ingestion.maintenance import Maintenance, done
-from ots_ingestion.packing import pack_next
 from ots_ingestion.publisher import LatestPublisher
 from ots_ingestion.runs import Run
 from ots_ingestion.settings import IngestionSettings
@@ -37,9 +35,6 @@ log = structlog.get_logger(__name__)
 _IDLE_S = 5.0
 _MAX_ATTEMPTS = 3
 _MAX_BACKOFF_S = 10.0
-_PACKING_EVERY_S = 60.0
-# history comes in many batches: of what is still coming in, packs would be made again and again
-_SETTLED_S = 60.0
 _UNSUPPORTED = "unsupported_record_type_"
 # an upload that never became a run: its client has long gone
 _ABANDONED_AFTER_S = 6 * 3600.0
@@ -56,7 +51,6 @@ class Worker:
         client: redis.Redis = redis_client.connect(settings.redis_url.get_secret_value())
         self._publisher = LatestPublisher(database, client, settings.market_source)
         self._maintenance = Maintenance(settings)
-        self._next_packing = 0.0
 
     def stop(self) -> None:
         """End after the batch in hand is committed or rolled back."""
@@ -64,8 +58,8 @@ class Worker:
 
     def run(self) -> None:
         """Work until stopped; the database may come and go."""
-        if self._settings.worker_metrics_port:
-            start_http_server(self._settings.worker_metrics_port, self._settings.metrics_bind)
+        settings = self._settings
+        serve_process("ingestion-worker", settings, settings.worker_metrics_port, settings.metrics_bind)
         backoff = 0.2
         self._maintenance.start()
         try:
@@ -90,7 +84,7 @@ class Worker:
             while not self._stopping.is_set():
                 run = runs.claim_next(connection, self._settings.spool_dir)
                 if run is None:
-                    self._wait(connection, 0.0 if self._pack(connection) else _IDLE_S)
+                    self._wait(connection)
                     continue
                 try:
                     self._store(connection, run)
@@ -162,26 +156,9 @@ class Worker:
                 path.unlink(missing_ok=True)
         return True
 
-    def _pack(self, connection: Connection) -> bool:
-        """Pack some bars while there is nothing to store; whether there were any. Nobody depends on it."""
-        if time.monotonic() < self._next_packing:
-            return False
-        try:
-            done = pack_next(connection, now=datetime.now(UTC), settled_s=_SETTLED_S)
-        except psycopg2.Error as error:
-            if connection.closed:
-                raise
-            log.warning("packing_failed", error=str(error).strip())
-            done = None
-        if done is None:
-            self._next_packing = time.monotonic() + _PACKING_EVERY_S
-            return False
-        log.info("bars_packed", done=str(done))
-        return True
-
-    def _wait(self, connection: Connection, most_s: float) -> None:
+    def _wait(self, connection: Connection) -> None:
         """Until a run is announced, or a few seconds: an announcement may have gone to nobody."""
-        select.select([connection], [], [], min(most_s, 1.0 if self._publisher.behind else most_s))
+        select.select([connection], [], [], min(_IDLE_S, 1.0 if self._publisher.behind else _IDLE_S))
         connection.poll()
         connection.notifies.clear()
         self._publisher.catch_up()
