@@ -12,7 +12,7 @@ from databento_dbn import Schema
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import ots_ingestion.worker
+import ots_ingestion.maintenance
 import ots_market.bars
 from collector_support import eventually
 from data_ingestion_support import Ingestion, settings_for
@@ -344,12 +344,12 @@ def test_a_pack_of_another_layout_is_not_read_but_made_anew(market, connection, 
     assert len(bars_of(reader, "LAYOUT")) == 1
 
 
-def test_an_idle_worker_packs(market, redis_server, tmp_path, ingestion, monkeypatch):
-    monkeypatch.setattr(ots_ingestion.worker, "_SETTLED_S", 0.0)
+def test_a_worker_packs(market, redis_server, tmp_path, ingestion, monkeypatch):
+    monkeypatch.setattr(ots_ingestion.maintenance, "_SETTLED_S", 0.0)
     at = midnight(date(2024, 3, 8)) + 15 * 60 * MINUTE
     imported(ingestion, "IDLE", [bar(at, (1, 2, 1, 2))])
     service = Ingestion(settings_for(market, redis_server, tmp_path))
-    with service.working():  # its first packing is due at once
+    with service.working():
         eventually(lambda: packed(market, "IDLE"), lambda found: ("month", "03-01", 1) in found)
 
 

@@ -18,6 +18,7 @@ import structlog
 
 from ots_common.database import Connection, connect
 from ots_ingestion import measures, metrics, self_check
+from ots_ingestion.packing import pack_next
 from ots_ingestion.retention import maintain
 from ots_ingestion.settings import IngestionSettings
 from ots_market.sessions import sessions_of
@@ -30,6 +31,11 @@ _MAX_BACKOFF_S = 10.0
 _UPKEEP_EVERY_S = 6 * 3600.0
 _MEASURE_EVERY_S = 15.0
 _QUALITY_EVERY_S = 60.0
+_PACKING_EVERY_S = 60.0
+# a share of the machine: what is left over is packed the next time
+_PACKING_S = 10.0
+# history comes in many batches: of what is still coming in, packs would be made again and again
+_SETTLED_S = 60.0
 # how often it is asked whether a self-check is due, and how long one that failed waits
 _LOOK_EVERY_S = 15.0
 _AFTER_FAILURE_S = 300.0
@@ -61,6 +67,7 @@ class Maintenance:
             _Task("measures", _MEASURE_EVERY_S, self._measure),
             # not at once: the exchange's calendar takes a second to make, and others are starting too
             _Task("quality", _QUALITY_EVERY_S, self._measure_quality, time.monotonic() + _MEASURE_EVERY_S),
+            _Task("packing", _PACKING_EVERY_S, self._pack),
         ]
         if settings.self_check_every_s:
             self._tasks.append(_Task("self-check", _LOOK_EVERY_S, self._check))
@@ -136,6 +143,16 @@ class Maintenance:
     def _measure_quality(self, connection: Connection) -> bool:
         with connection, connection.cursor() as cursor:
             measures.measure_quality(cursor, sessions_of(self._settings.market_calendar))
+        return True
+
+    def _pack(self, connection: Connection) -> bool:
+        """Pack the minute bars that are over; nobody depends on it."""
+        ends = time.monotonic() + _PACKING_S
+        while time.monotonic() < ends and not self._stopping.is_set():
+            packed = pack_next(connection, now=datetime.now(UTC), settled_s=_SETTLED_S)
+            if packed is None:
+                break
+            log.info("bars_packed", done=str(packed))
         return True
 
     def _check(self, connection: Connection) -> bool:
