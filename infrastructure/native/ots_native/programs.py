@@ -131,11 +131,14 @@ class Programs:
         return Program(f"ingestion-{command}", command_line, self._state, environment)
 
     def _snapshots(self) -> Program:
-        """Analytics' process that stores implied volatility. It is not called and calls nobody, so it has no keys."""
+        """Analytics' process that stores implied volatility. It is not called and calls nobody, so it has no keys.
+
+        From Redis it hears of the levels of its log.
+        """
         values = self._settings.values
         url = self._postgres.url("ots_snapshots", values["DB_PASSWORD_SNAPSHOTS"], self._settings.market_database)
         environment = {**self._environment("analytics"), "DATABASE_URL": url, **self._metrics_port("snapshots")}
-        for name in ("ACCEPT_KEYS", "SIGNING_KEYS", "REDIS_URL"):
+        for name in ("ACCEPT_KEYS", "SIGNING_KEYS"):
             del environment[name]
         command_line = [*_python(), "-m", "ots_analytics", "snapshots"]
         return Program("analytics-snapshots", command_line, self._state, environment)
