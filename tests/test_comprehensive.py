@@ -259,7 +259,7 @@ class TestSimulatedMarket:
     @pytest.mark.parametrize(
         ("document", "least"),
         [
-            ("DATA_QUALITY.md", 10), ("VOLATILITY_HISTORY.md", 1), ("OPTIONS.md", 20), ("SCAN.md", 3), ("HTTP.md", 5),
+            ("DATA_QUALITY.md", 12), ("VOLATILITY_HISTORY.md", 1), ("OPTIONS.md", 20), ("SCAN.md", 3), ("HTTP.md", 5),
             ("CACHE.md", 8),
         ],
     )  # fmt: skip

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import threading
+import uuid
 from contextlib import closing
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
+import psycopg2
 import pytest
 from databento_dbn import InstrumentDefMsg, RType, Schema, StatMsg
+from prometheus_client import REGISTRY
+from psycopg2.extensions import make_dsn
 
+from backfill_support import eventually
+from data_ingestion_support import settings_for
 from dbn import DAY, MINUTE, PRICE, bar, dbn_file, midnight, quote, trade
 from ots_common.database import connect
-from ots_ingestion import self_check
+from ots_common.migrations import migrate
+from ots_ingestion import measures, self_check
+from ots_ingestion.__main__ import main
+from ots_ingestion.maintenance import Maintenance
+from ots_ingestion.retention import maintain, set_retention, upkeep_lease
+from ots_ingestion.self_check import CheckIsGoingOn, Stretch, choose
+from ots_ingestion.spool import PARTIAL
+from ots_market.sessions import around_the_clock, xnys
+from ots_native.postgres import SUPERUSER
+from places import MIGRATIONS
 
 DAY0 = date(2024, 3, 4)
 OPEN = midnight(DAY0) + 14 * 3600 * 10**9 + 30 * MINUTE
@@ -219,3 +235,291 @@ def test_what_happens_behind_its_back_is_found_and_stands_until_it_is_mended(fil
         database.execute(f"INSERT INTO {table} SELECT * FROM as_it_was")
         database.execute("DROP TABLE as_it_was")
     assert check(connection).difference == 0
+
+
+def test_what_was_changed_on_purpose_can_be_accepted(filled, market, connection):
+    database = market.database
+    database.execute("CREATE TABLE as_it_was AS SELECT * FROM bars_1d")
+    ledger = "SELECT * FROM stored_rows WHERE table_name = 'bars_1d' ORDER BY day"
+    before = [row[:6] for row in database.rows(ledger)]
+    database.execute("DELETE FROM bars_1d WHERE ts < '2024-01-01'")
+    assert found(connection) == {("EQUS.MINI", "ohlcv-1d"): (DAYS - 64, 0, 0)}
+    assert self_check.accept(connection) == 1
+    done = check(connection)
+    assert (done.difference, {one.schema: one.rows for one in done.schemas}["ohlcv-1d"]) == (0, 64)
+    database.execute("INSERT INTO bars_1d SELECT * FROM as_it_was ON CONFLICT DO NOTHING")
+    database.execute("DROP TABLE as_it_was")
+    assert found(connection) == {("EQUS.MINI", "ohlcv-1d"): (0, DAYS - 64, 0)}
+    self_check.accept(connection)
+    assert [row[:6] for row in database.rows(ledger)] == before
+    assert check(connection).difference == 0
+
+
+def test_nothing_differs_while_a_file_is_being_stored(filled, market, connection):
+    records = [trade(OPEN + i * 10**7, 100 + i % 7, 1, sequence=i) for i in range(15_000)]
+    files = [dbn_file(Schema.TRADES, part, symbols={"LOADED": 1}) for part in (records[:9000], records)]
+    storing = threading.Thread(target=lambda: [filled.imported(body) for body in files])
+    storing.start()
+    while storing.is_alive():
+        done = check(connection)
+        assert done.difference == 0, done.differences
+    storing.join()
+    counted = "SELECT rows FROM stored_rows WHERE schema = 'trades' AND day = '2024-03-04'"
+    assert market.database.rows(counted) == [(TRADES - 2 + 15_000,)]
+    assert check(connection).difference == 0
+
+
+def test_what_retention_dropped_is_not_missing(filled, market, connection):
+    """Nor is what is stored of such a day later compared with bars of which the trades are gone."""
+    day = datetime.now(UTC).date() - timedelta(days=70)
+    noon = midnight(day) + DAY // 2
+    stored = [trade(noon + i * 10**9, 10 + i, sequence=i) for i in range(90)]
+    filled.imported(dbn_file(Schema.TRADES, stored, day=day, symbols={"COLLECTED": 1}))
+    market.database.execute("DELETE FROM kept_chunks WHERE starts > now() - interval '100 days'")
+    before = check(connection).rows
+    try:
+        set_retention(connection, "trades", timedelta(days=30))
+        assert any(line.startswith("trades: dropped") for line in maintain(connection))
+        assert check(connection).difference == 0
+        gone = "SELECT rows, dropped_at IS NOT NULL FROM stored_rows WHERE table_name = 'trades' AND day = %s"
+        assert set(market.database.rows(gone, (day,))) == {(0, True)}
+        late = dbn_file(Schema.TRADES, [*stored[:1], trade(noon + 3600 * 10**9, 9)], day=day, symbols={"COLLECTED": 1})
+        assert filled.imported(late)["stored"] == 2
+        done = check(connection)
+        assert (done.difference, done.rows) == (0, before - 88)
+    finally:
+        set_retention(connection, "trades", None)
+
+
+def test_rows_of_before_are_taken_as_they_are(postgres):
+    """An installation that is older than the count: its rows are counted when the count is introduced."""
+    name = f"older_{uuid.uuid4().hex[:8]}"
+    with closing(psycopg2.connect(postgres.admin_url)) as administrator:
+        administrator.autocommit = True
+        administrator.cursor().execute(f"CREATE DATABASE {name} TEMPLATE template0")
+    url = make_dsn(postgres.admin_url, dbname=name)
+    try:
+        folder = MIGRATIONS / "market"
+        migrate(url, folder, role=SUPERUSER, last="0010.packed-bars.sql")
+        with closing(connect(url, application="tests")) as old:
+            with old, old.cursor() as cursor:
+                cursor.execute(
+                    "INSERT INTO instruments (dataset, raw_symbol, underlying) VALUES ('EQUS.MINI', 'A', 'A')"
+                )
+                for moment in ("2024-03-04 23:59:59.123456+00", "2024-03-05 00:00+00"):
+                    cursor.execute("SELECT open_chunks('trades', ARRAY[%s::timestamptz])", (moment,))
+                    cursor.execute("SELECT open_chunks('bars_1m', ARRAY[%s::timestamptz])", (moment,))
+                    cursor.execute(
+                        "INSERT INTO trades SELECT 1, %s, 0, -5, 0, 0, 7, 1, 'N', 'T', 0, 0, 1, 0, 0", (moment,)
+                    )
+                    cursor.execute(
+                        "INSERT INTO bars_1m SELECT 1, date_trunc('minute', %s::timestamptz), 1, 7, 7, 7, 7, 1, 't'",
+                        (moment,),
+                    )
+                cursor.execute("INSERT INTO bars_1d VALUES (1, '2024-03-04', 1, 7, 7, 7, 7, 1, 'v')")
+            migrate(url, folder, role=SUPERUSER)
+            done = check(old)
+            assert (done.difference, done.rows) == (0, 3)
+            with old, old.cursor() as cursor:
+                cursor.execute("UPDATE trades SET price = 8, size = 2 WHERE ts >= '2024-03-05'")
+            assert {one.schema: one.altered for one in check(old).schemas} == {
+                "trades": 1, "ohlcv-1m": 1, "ohlcv-1d": 0,
+            }  # fmt: skip
+    finally:
+        with closing(psycopg2.connect(postgres.admin_url)) as administrator:
+            administrator.autocommit = True
+            administrator.cursor().execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def test_upkeep_and_check_wait_for_each_other(market, connection):
+    with closing(connect(market.owner, application="tests")) as other, upkeep_lease(other) as ours:
+        assert ours
+        with pytest.raises(CheckIsGoingOn):
+            check(connection)
+    assert check(connection).difference == 0
+
+
+def stretch(table, rows, *, differed=False, changed=False):
+    return Stretch(table, date(2024, 3, 4), rows, 1, "", "", differed, changed)
+
+
+def test_a_check_reads_only_so_much():
+    bad, big, small = (
+        stretch("bad", 500, differed=True),
+        stretch("big", 900, changed=True),
+        stretch("small", 5, changed=True),
+    )
+    old = [stretch(f"old{i}", 30) for i in range(9)]
+    assert choose([bad, big, small, *old], 1000) == ([bad, *old[:3]], 2)
+    assert choose([bad, big, small, *old], 1400) == ([bad, big, *old[:4]], 1)
+    # never nothing: what is too large for any check is read all the same
+    assert choose([big, *old], 1) == ([big, old[0]], 0)
+    assert choose([], 1000) == ([], 0)
+
+
+def test_all_is_looked_at_in_turn(filled, market, connection):
+    """However little a check may read, a change that nobody noted is found in the end."""
+    market.database.execute("UPDATE bars_1h SET volume = volume + 1 WHERE ts = (SELECT max(ts) FROM bars_1h)")
+    try:
+        checks = 0
+        while not check(connection, most_rows=1).difference:
+            checks += 1
+            assert checks < 100
+    finally:
+        market.database.execute("UPDATE bars_1h SET volume = volume - 1 WHERE ts = (SELECT max(ts) FROM bars_1h)")
+    assert check(connection, most_rows=1).difference == 0
+
+
+def test_the_command(filled, market, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DATABASE_URL", market.owner)
+    monkeypatch.setenv("SPOOL_DIR", str(tmp_path))
+
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["ots_ingestion", "self-check", *arguments])
+        status = main()
+        return status, capsys.readouterr()
+
+    status, said = run("--all")
+    assert (status, "no difference" in said.out) == (0, True)
+    assert f"{'OPRA.PILLAR':<14} {'cbbo-1m':<11} {QUOTES:>14,} {0:>9,} {0:>9,} {0:>9,}" in said.out.splitlines()
+    market.database.execute("UPDATE quotes SET ask_size = ask_size + 1 WHERE ts = (SELECT max(ts) FROM quotes)")
+    status, said = run()
+    assert status == 1
+    assert f"quotes OPRA.PILLAR cbbo-1m of 2024-03-04: {QUOTES:,} counted, {QUOTES:,} stored" in said.out
+    with closing(connect(market.owner, application="tests")) as other, upkeep_lease(other):
+        status, said = run()
+        assert (status, "try again soon" in said.err) == (3, True)
+    assert run("--accept")[0] == 0
+    market.database.execute("UPDATE quotes SET ask_size = ask_size - 1 WHERE ts = (SELECT max(ts) FROM quotes)")
+    assert run("--all")[0] == 1
+    assert run("--accept")[0] == 0
+
+
+def test_each_is_kept_and_answered_in_pages(filled, market, connection):
+    market.database.execute(f"DELETE FROM definitions WHERE {one('definitions', 'true')}")
+    ids = [check(connection).check_id for _ in range(3)]
+    answer = filled.get("/self-checks?limit=2").json
+    assert [one["id"] for one in answer["self_checks"]] == [ids[2], ids[1]]
+    newest = answer["self_checks"][0]
+    assert newest["difference_rows"] == 1
+    assert newest["differences"] == [
+        {
+            "table": "definitions", "dataset": "OPRA.PILLAR", "schema": "definition", "day": "2024-03-04",
+            "counted": DEFINITIONS, "stored": DEFINITIONS - 1, "missing": 1, "surplus": 0, "altered": 0,
+        }
+    ]  # fmt: skip
+    assert sum(one["rows"] for one in newest["schemas"]) == newest["rows"]
+    assert [one["missing"] for one in newest["schemas"] if one["schema"] == "definition"] == [1]
+    following = filled.get(answer["next"].removeprefix("/api/v1/data")).json["self_checks"]
+    assert following[0]["id"] == ids[0]
+    assert filled.get("/self-checks?cursor=nonsense").status_code == 422
+    table = filled.get("/self-checks?limit=1", Accept="text/csv").text.splitlines()
+    assert table[0].startswith("id,started_at,finished_at,asked_by")
+    assert table[1].startswith(f"{ids[2]},")
+
+
+def value(metric, **labels):
+    return REGISTRY.get_sample_value(metric, labels)
+
+
+def test_what_is_stored_is_measured(filled, market, connection, tmp_path):
+    check(connection)
+    (tmp_path / "live").mkdir()
+    for name, size in (("a.dbn", 10), (f"b{PARTIAL}", 5), ("c.dbn", 7)):
+        (tmp_path / name).write_bytes(b"x" * size)
+    market.database.execute(
+        "INSERT INTO runs (run_id, requested_by, spool_file, bytes, sha256, dataset, total, batch_records, status)"
+        " VALUES (gen_random_uuid(), 'test', 'c.dbn', 7, '', 'EQUS.MINI', 0, 1, 'failed')"
+    )
+    with connection, connection.cursor() as cursor:
+        measures.measure_self_checks(cursor)
+        measures.measure_watermarks(cursor)
+        measures.measure_backfills(cursor)
+        measures.measure_spool(cursor, tmp_path)
+        measures.measure_quality(cursor, xnys())
+    one = {"dataset": "OPRA.PILLAR", "schema": "definition"}
+    # still missing what the test before took
+    assert value("ots_selfcheck_difference_rows", **one) == 1
+    assert value("ots_selfcheck_checked_rows", **one) == DEFINITIONS - 1
+    assert value("ots_selfcheck_difference_rows", dataset="EQUS.MINI", schema="trades") == 0
+    newest = market.database.rows("SELECT extract(epoch FROM max(finished_at))::float8 FROM self_checks")[0][0]
+    assert value("ots_selfcheck_last_timestamp_seconds") == pytest.approx(newest, abs=0.001)
+    files = {
+        state: value("ots_ingestion_spool_files", state=state) for state in ("uploading", "waiting", "storing", "kept")
+    }
+    assert files == {"uploading": 1, "waiting": 1, "storing": 0, "kept": 1}
+    assert value("ots_ingestion_spool_bytes") == 22
+    assert value("ots_ingestion_backfill_parts", state="failed") == 0
+    quoted = market.database.rows("SELECT extract(epoch FROM max(ts))::float8 FROM quote_latest")[0][0]
+    assert value("ots_ingestion_watermark_timestamp_seconds", dataset="OPRA.PILLAR", symbol="other") == quoted
+
+
+def test_the_quality_of_the_newest_session(ingestion, market, connection):
+    """Minutes with a bar and crossed quotes of the nine; a symbol without any has none covered."""
+    day = date(2024, 3, 5)  # later than anything else of this module but what retention tried
+    opens = midnight(day) + 14 * 3600 * 10**9 + 30 * MINUTE
+    market.database.execute("DELETE FROM price_latest")
+    market.database.execute("DELETE FROM quote_latest")
+    bars = [bar(opens + i * MINUTE, (1, 2, 1, 2)) for i in (0, 1, 3)]
+    daily = bar(midnight(DAY0), (1, 2, 1, 2), rtype=RType.OHLCV_1D)
+    ingestion.imported(dbn_file(Schema.OHLCV_1D, [daily], symbols={"MSFT": 1}))
+    ingestion.imported(dbn_file(Schema.OHLCV_1M, bars, day=day, symbols={"AAPL": 1}))
+    ingestion.imported(dbn_file(Schema.OHLCV_1M, bars[:1], day=day, symbols={"AAPL": 1}))
+    names = [f"AAPL  240315C00{strike}000" for strike in (100, 200, 300, 400)]
+    quotes = [quote(opens + MINUTE, bid, 2.0, instrument=i + 1) for i, bid in enumerate((1.0, 2.0, 2.5, None))]
+    symbols = {name: i + 1 for i, name in enumerate(names)}
+    ingestion.imported(dbn_file(Schema.CBBO_1M, quotes, day=day, symbols=symbols, dataset="OPRA.PILLAR"))
+    with connection, connection.cursor() as cursor:
+        measures.measure_quality(cursor, xnys())
+    # the newest is the end of the fourth minute: three of four minutes have a bar
+    assert value("ots_quality_coverage_ratio", symbol="AAPL") == 0.75
+    assert value("ots_quality_coverage_ratio", symbol="MSFT") == 0
+    # one of three that have both sides
+    assert value("ots_quality_crossed_ratio", underlying="AAPL") == pytest.approx(1 / 3)
+    # while it is wanted, now counts: nothing of today's session is there
+    market.database.execute(
+        "INSERT INTO collections (dataset, wanted, stype_in, symbols, schemas, requested_by)"
+        " VALUES ('EQUS.MINI', true, 'raw_symbol', '{AAPL}', '{trades}', 'test')"
+    )
+    try:
+        with connection, connection.cursor() as cursor:
+            measures.measure_quality(cursor, around_the_clock())
+        assert value("ots_quality_coverage_ratio", symbol="AAPL") in (0, 0.75)  # none is over in the first minutes
+        assert value("ots_quality_crossed_ratio", underlying="AAPL") is None
+    finally:
+        market.database.execute("DELETE FROM collections")
+
+
+def test_records_are_counted_by_schema(ingestion):
+    def counted():
+        return {
+            (schema, outcome): value("ots_ingestion_records_total", dataset="EQUS.MINI", schema=schema, outcome=outcome)
+            or 0
+            for schema in ("trades", "ohlcv-1m", "other")
+            for outcome in ("stored", "revised", "duplicate", "rejected", "control")
+        }
+
+    before = counted()
+    records = [trade(OPEN + i, 10, sequence=i) for i in range(5)] + [trade(OPEN, 1, instrument=99)]
+    run = ingestion.imported(dbn_file(Schema.TRADES, records + records[:2], symbols={"BYSCHEMA": 1}))
+    assert (run["stored"], run["duplicate"], run["rejected"]) == (5, 2, 1)
+    grown = {key: number - before[key] for key, number in counted().items() if number != before[key]}
+    assert grown == {("trades", "stored"): 5, ("trades", "duplicate"): 2, ("trades", "rejected"): 1}
+
+
+def test_maintenance_checks_when_it_is_due(filled, market, redis_server, tmp_path):
+    """An hour after the last one, whoever made it; of several workers one."""
+    settings = settings_for(market, redis_server, tmp_path, self_check_every_s=3600)
+    number = "SELECT count(*) FROM self_checks WHERE asked_by = 'maintenance'"
+    tasks = [Maintenance(settings) for _ in range(2)]
+    market.database.execute("UPDATE self_checks SET finished_at = now() - interval '3601 s'")
+    for task in tasks:
+        task.start()
+    try:
+        eventually(lambda: market.database.rows(number)[0][0] == 1)
+        eventually(lambda: value("ots_maintenance_last_timestamp_seconds", task="self-check") is not None)
+        eventually(lambda: value("ots_maintenance_last_timestamp_seconds", task="measures") is not None)
+    finally:
+        for task in tasks:
+            task.stop()
+    assert market.database.rows(number) == [(1,)]

@@ -19,7 +19,7 @@ import structlog
 from ots_common.database import Connection, connect
 from ots_ingestion import measures, metrics, self_check
 from ots_ingestion.packing import pack_next
-from ots_ingestion.retention import maintain
+from ots_ingestion.retention import maintain, upkeep_lease
 from ots_ingestion.settings import IngestionSettings
 from ots_market.sessions import sessions_of
 
@@ -157,17 +157,19 @@ class Maintenance:
 
     def _check(self, connection: Connection) -> bool:
         """Compare what is stored with what was counted, when nobody has done so for an hour."""
-        if not _is_due(connection, self._settings.self_check_every_s):
+        every_s = self._settings.self_check_every_s
+        if not _is_due(connection, every_s):
             return False
-        try:
+        with upkeep_lease(connection) as ours:
+            # another worker may have just done it
+            if not ours or not _is_due(connection, every_s):
+                return False
             found = self_check.check(
                 connection,
                 asked_by="maintenance",
                 most_rows=self._settings.self_check_rows,
                 stopping=self._stopping.is_set,
             )
-        except self_check.CheckIsGoingOn:
-            return False
         if found.difference:
             log.error("self_check_differs", difference=found.difference, rows=found.rows, check=found.check_id)
         else:

@@ -81,7 +81,7 @@ def maintain(connection: Connection) -> list[str]:
 def upkeep_lease(connection: Connection) -> Iterator[bool]:
     """Whether this process alone does upkeep now: nobody else drops, compresses or compares what is stored meanwhile.
 
-    An advisory lock of this connection: it ends with the block, or with the connection.
+    An advisory lock of this connection, which may take it twice: it ends with the block, or with the connection.
     """
     with connection, connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_lock(%s, 0)", (_UPKEEP_LOCK,))
