@@ -1,6 +1,6 @@
 -- Minute bars of a month or a day that is over, all of an instrument in one row: a year is read in thirteen rows where it has
 -- 98,000. What is here was made of bars_1m and can be made again: readers take a row only while its version is that of the
--- stretch, and read bars_1m itself otherwise. See ots_market.packed_bars and docs/adr/0013.
+-- stretch, and read bars_1m itself otherwise. See ots_market.packed_bars and docs/adr/0014.
 
 -- What changes whenever minute bars of a stretch may have: they are stored, or built from trades, or dropped. Each part only
 -- ever grows, so no two states of the stretch have the same sum.

@@ -28,8 +28,8 @@ Int64 = NDArray[np.int64]
 
 _TABLES = {Timeframe.M1: "bars_1m", Timeframe.H1: "bars_1h", Timeframe.D1: "bars_1d"}
 _MINUTES_A_DAY = 24 * 60
-# fewer rows are read as quickly one by one as a whole month of them at once
-_WORTH_PACKS = 4_096
+# fewer are mostly of days that are not over, or of one that is: then the rows alone are as quick
+_WORTH_PACKS = 1_000
 
 
 class Origin(IntEnum):
