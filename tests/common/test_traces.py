@@ -28,6 +28,8 @@ def receiver():
 def tracing(receiver, monkeypatch):
     """Spans of this process, sent when asked to."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
+    for name in ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_TRACES_SAMPLER", "OTEL_EXPORTER_OTLP_HEADERS"):
+        monkeypatch.setenv(name, "")  # as Compose hands on what is not set
     receiver.spans.clear()
     traces.start("tests")
     yield receiver

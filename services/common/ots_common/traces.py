@@ -10,6 +10,7 @@ Spans are few and made by hand: a request at a service, a call of another servic
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import sys
 import threading
@@ -83,6 +84,10 @@ def start(service: str, settings: TraceSettings | None = None) -> None:
     for name in HIDDEN:
         if sys.modules.get(name, True) is None:
             del sys.modules[name]
+    for name, value in list(os.environ.items()):
+        # an empty variable, which Compose hands on for an unset one, is none to us, but a wrong one to the SDK
+        if name.startswith("OTEL_") and not value:
+            del os.environ[name]
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
