@@ -52,7 +52,7 @@ def succeeds(folder: Path, command: str) -> str:
 
 def printed(document: str) -> set[str]:
     """The ./start-dev.sh lines of a document, inline ones and those of code blocks."""
-    text = (ROOT / document).read_text()
+    text = (ROOT / document).read_text().split("\n## Alerts")[0]
     lines = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
     inline = re.findall(r"`([^`\n]*start-dev\.sh[^`\n]*)`", text)
     found = {line.strip() for line in "\n".join(lines + inline).splitlines() if "start-dev.sh" in line}
@@ -110,6 +110,8 @@ def test_the_life_of_a_platform(clone):
     for line in ('eval "$(./start-dev.sh token --role operator)"', 'eval "$(./start-dev.sh token)"'):
         answer = typed(line, f'; curl -fsS -H "Authorization: Bearer $TOKEN" {url}/api/v1/auth/me')
         assert ('"role":"operator"' in answer) is ("operator" in line)
+    for line in sorted(each for each in printed("docs/OPERATIONS_MANUAL.md") if each.startswith("./start-dev.sh run ")):
+        typed(line)
     at_home = f"HOME={clone.parent}; "
     assert "rows of" in typed("./start-dev.sh backup ~/ots-backups --keep 14", before=at_home)
     assert "whole" in typed(f"./start-dev.sh restore {LAST_BACKUP} --check", before=at_home)
@@ -125,10 +127,14 @@ def test_the_life_of_a_platform(clone):
     assert "restored ots_sim and ots_accounts" in typed(
         f"./start-dev.sh restore {LAST_BACKUP} --replace", before=at_home
     )
+    # every secret anew, as after a leak; one alone is no other
+    typed("mv .env .env.leaked")
     moved = Ports.free().gateway
     # the port that is printed may be taken here: another stands in for it
     out = succeeds(clone, f"OTS_PORT_GATEWAY={moved} MARKET_SOURCE=databento ./start-dev.sh")
     executed |= {"OTS_PORT_GATEWAY=9000 ./start-dev.sh", "MARKET_SOURCE=databento ./start-dev.sh"}
+    assert "fresh secrets" in out
+    assert not {*secrets.splitlines()} & {line for line in (clone / ".env").read_text().splitlines() if "=" in line}
     assert "Market source changes from simulated to databento" in out
     assert "Market source: databento; collection: off" in out
     following = [line.strip() for line in out[out.index("Next:") :].splitlines()[1:] if line.strip()]
@@ -136,5 +142,9 @@ def test_the_life_of_a_platform(clone):
     assert '"market_source":"databento"' in succeeds(clone, f"curl -fsS http://localhost:{moved}/health")
     typed("./start-dev.sh reset")
     assert not list((clone / ".ots").glob("postgres*"))
+    typed("sed -i '/^METRICS_TOKEN=/d' .env")
+    assert "METRICS_TOKEN" not in (clone / ".env").read_text()
+    manual = {line for line in printed("docs/OPERATIONS_MANUAL.md") if " backup " in line or " restore " in line}
+    assert {line for line in manual if "TIME" not in line} <= executed | {"./start-dev.sh backup ~/ots-backups"}
     for document in ("README.md", "docs/DEVELOPMENT_SETUP.md"):
         assert printed(document) <= executed, document
