@@ -513,7 +513,7 @@ OPTIONS_DESK = Dashboard(
             "Horizon",
             "Minutes of the movers and of the moves over the horizon.",
             choices={"5 minutes": "5", "15 minutes": "15", "30 minutes": "30", "an hour": "60", "two hours": "120"},
-            default="15",
+            default="5",
         ),
         Variable(
             "min_volume",
