@@ -194,6 +194,14 @@ def test_metrics_and_labels_are_counted_by_somebody(name, declared, recorded):
                 assert labels <= set().union(*(declared[metric] for metric in ours)), whose
 
 
+def test_runbooks_are_read_from_the_documents_that_grafana_serves():
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    (inside,) = (one.split(":")[1] for one in compose["services"]["grafana"]["volumes"] if one.startswith("./docs:"))
+    for name in NAMES:
+        _, manual = dashboard(name)["links"]
+        assert manual["url"] == inside.removeprefix("/usr/share/grafana") + "/OPERATIONS_MANUAL.md"
+
+
 def test_provider_reads_the_folder_in_the_container():
     (provider,) = yaml.safe_load((PROVISIONING / "dashboards" / "ots.yml").read_text())["providers"]
     inside = provider["options"]["path"].removeprefix("/etc/grafana/provisioning/")
