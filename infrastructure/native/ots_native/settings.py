@@ -34,7 +34,14 @@ FOR_ALL = (
     "OTEL_TRACES_SAMPLER",
     "OTEL_TRACES_SAMPLER_ARG",
 )
-FOR_INGESTION = ("REPAIR_MAX_COST_USD", "EXPECTED_STRETCH_MINUTES", "LIVE_SPOOL_MAX_BYTES", "BACKFILL_PARALLEL")
+FOR_INGESTION = (
+    "REPAIR_MAX_COST_USD",
+    "EXPECTED_STRETCH_MINUTES",
+    "LIVE_SPOOL_MAX_BYTES",
+    "BACKFILL_PARALLEL",
+    "SELF_CHECK_EVERY_S",
+    "SELF_CHECK_ROWS",
+)
 # optional settings, with what holds when nobody names them
 OPTIONS = {
     **dict.fromkeys((*FOR_ALL, *FOR_GATEWAY, *FOR_INGESTION), ""),
@@ -73,6 +80,8 @@ _ALLOWED = {
     "RATE_LIMIT_SCALE": _NUMBER,
     "REPAIR_MAX_COST_USD": _NUMBER,
     "RUNBOOKS_URL": (r"[!-~]+", "it is an address or a path without spaces"),
+    "SELF_CHECK_EVERY_S": (r"([0-9]+)?", _WHOLE),
+    "SELF_CHECK_ROWS": (r"([1-9][0-9]*)?", "it is a whole number of at least 1"),
     "SIMULATOR_CALENDAR": (r"around-the-clock|xnys", "it is `around-the-clock` or `xnys`"),
     "SIMULATOR_SEED": (r"[0-9]{1,18}", "it is a whole number of at most 18 digits"),
     "SIMULATOR_SIZE": (r"laptop|full", "it is `laptop` or `full`"),
