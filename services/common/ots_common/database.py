@@ -72,6 +72,8 @@ class Database:
         self._lent_now = POOL_CONNECTIONS.labels(application, "in_use")
         self._idle_now = POOL_CONNECTIONS.labels(application, "idle")
         self._waited = POOL_WAIT_SECONDS.labels(application)
+        self._busy = POOL_BUSY.labels(application)
+        self._made, self._failed, self._lost = (CONNECTS.labels(application, w) for w in ("made", "failed", "lost"))
 
     @classmethod
     def of_service(cls, name: str, settings: ServiceSettings) -> Database:
@@ -88,7 +90,7 @@ class Database:
         """Lend a connection in a transaction: committed at the end, rolled back when an exception passes."""
         asked = time.perf_counter()
         if not self._slots.acquire(timeout=self._wait_s):
-            POOL_BUSY.labels(self._application).inc()
+            self._busy.inc()
             raise unavailable("every database connection of this process is busy")
         try:
             self._lent_now.inc()
@@ -163,16 +165,16 @@ class Database:
             self._idle_now.dec()
             if _alive(connection):
                 return connection
-            CONNECTS.labels(self._application, "lost").inc()
+            self._lost.inc()
             connection.close()
 
     def _connect(self) -> _Pooled:
         try:
             connection = _connected(self._dsn, self._application, _Pooled)
         except psycopg2.Error:
-            CONNECTS.labels(self._application, "failed").inc()
+            self._failed.inc()
             raise
-        CONNECTS.labels(self._application, "made").inc()
+        self._made.inc()
         return connection
 
 
