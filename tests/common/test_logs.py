@@ -127,6 +127,13 @@ def test_the_access_line_by_hand_is_what_the_machinery_would_make(capsys):
             assert by_hand == made
 
 
+def test_what_has_parts_is_told_part_by_part(capsys):
+    configured(log_format="logfmt")
+    structlog.get_logger("x").info("slow", stages={"sql": 1.5, "more": {"a b": None}}, none={}, some=["a", 1])
+    shown = capsys.readouterr().err
+    assert shown.endswith(' stages.sql=1.5 "stages.more.a_b"=null none="{}" some="[\\"a\\",1]"\n'), shown
+
+
 @pytest.mark.parametrize("fmt", FORMATS)
 def test_values_that_json_does_not_have(fmt, capsys):
     configured(log_format=fmt)

@@ -343,7 +343,7 @@ def as_json(line: Fields) -> str:
 
 def as_logfmt(line: Fields) -> str:
     """``key=value`` for each, on one line."""
-    return " ".join(f"{_key(name)}={_value(value)}" for name, value in line.items()) + "\n"
+    return " ".join(_pair(name, value) for name, value in line.items()) + "\n"
 
 
 def as_console(line: Fields) -> str:
@@ -359,7 +359,7 @@ def as_console(line: Fields) -> str:
         stream = ""
     # the ids are long: last
     ids = {name: rest.pop(name) for name in ("request_id", "trace_id", "span_id") if name in rest}
-    words = "".join(f" {_key(name)}={_value(value)}" for name, value in (rest | ids).items())
+    words = "".join(f" {_pair(name, value)}" for name, value in (rest | ids).items())
     return f"{stamp} [{level:<8}]{stream} {event if _SENTENCE.fullmatch(event) else _escaped(event)}{words}\n{below}"
 
 
@@ -369,6 +369,13 @@ _FORMS: dict[str, Callable[[Fields], str]] = {
     "logfmt": as_logfmt,
     "both": as_console,
 }
+
+
+def _pair(name: str, value: Any) -> str:
+    """``name=value``; of what has parts ``name.part=value`` each."""
+    if isinstance(value, dict) and value:
+        return " ".join(_pair(f"{name}.{part}", inner) for part, inner in value.items())
+    return f"{_key(name)}={_value(value)}"
 
 
 def _key(name: str) -> str:
