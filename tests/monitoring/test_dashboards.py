@@ -164,12 +164,17 @@ def recorded(rules):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_runbooks_are_those_of_alerts(name, rules):
+def test_links_lead_to_runbooks_of_alerts_and_to_dashboards(name, rules):
     alerts = {rule["alert"].lower() for rule in rules if "alert" in rule}
-    linked = [(panel["title"], link["url"]) for panel in panels(name) for link in panel.get("links", [])]
-    assert linked
-    for title, url in linked:
+    linked = [(panel["title"], link) for panel in panels(name) for link in panel.get("links", [])]
+    runbooks = [(title, link["url"]) for title, link in linked if link["title"] == "Runbook"]
+    assert runbooks
+    for title, url in runbooks:
         assert url.partition("#")[2] in alerts, title
+    uids = {dashboard(other)["uid"] for other in NAMES}
+    for title, link in linked:
+        if link["title"] != "Runbook":
+            assert link["url"].removesuffix("?${__url_time_range}").removeprefix("/d/") in uids, title
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -305,6 +305,7 @@ _BEHIND = Row(
             no_data=NOT_SCRAPED,
             minimum=0,
             runbook="limitrefusalsburst",
+            more="ots-security",
         ),
         TimeSeries(
             "Clients that left",
@@ -418,6 +419,7 @@ _COMPUTING = Row(
             minimum=0,
             looks=[Look("no_rate", color=RED), Look("no_spot", color=ORANGE)],
             runbook="nochainspriced",
+            more="ots-options-desk",
         ),
         BarGauge(
             "Contracts without a volatility",

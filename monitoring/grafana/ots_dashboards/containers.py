@@ -69,6 +69,7 @@ _USE = Row(
             minimum=0,
             label="cores",
             calculations=("mean", "max"),
+            more="ots-system",
         ),
         TimeSeries(
             "Memory",

@@ -289,6 +289,7 @@ _SPOOL = Row(
             no_data=NOT_SCRAPED,
             width=6,
             minimum=0,
+            more="ots-system",
         ),
         TimeSeries(
             "What became of records",

@@ -114,7 +114,10 @@ class Look:
 
 @dataclass(frozen=True)
 class Panel:
-    """A panel. ``no_data``: what it says instead of nothing; ``runbook``: the section that helps, lower case."""
+    """A panel. ``no_data``: what it says instead of nothing.
+
+    ``runbook``: the section that helps, lower case; ``more``: the uid of the dashboard that says more.
+    """
 
     title: str
     description: str
@@ -131,7 +134,7 @@ class Panel:
     looks: Sequence[Look] = ()
     mappings: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     runbook: str | None = None
-    repeat: str | None = None
+    more: str | None = None
 
     kind = ""
 
@@ -186,8 +189,13 @@ class Panel:
             found["transformations"] = self._transformations()
         if self._interval():
             found["interval"] = self._interval()
+        links: list[Json] = []
+        if self.more:
+            links.append({"title": "More", "url": f"/d/{self.more}?${{__url_time_range}}", "targetBlank": False})
         if self.runbook:
-            found["links"] = [{"title": "Runbook", "url": f"{RUNBOOKS}#{self.runbook}", "targetBlank": True}]
+            links.append({"title": "Runbook", "url": f"{RUNBOOKS}#{self.runbook}", "targetBlank": True})
+        if links:
+            found["links"] = links
         return found
 
 

@@ -44,6 +44,7 @@ _HEAD = Row(
             width=4,
             height=4,
             words="source",
+            looks=[Look("source", mappings={"SIMULATED": ("SIMULATED", ORANGE)})],
             show="value",
             thresholds=[(None, BLUE)],
         ),
@@ -471,6 +472,7 @@ _EXPOSURE = Row(
             height=5,
             minimum=0,
             runbook="contractswithoutvolatility",
+            more="ots-api",
         ),
         TimeSeries(
             "Age of the newest snapshot",
@@ -482,6 +484,7 @@ _EXPOSURE = Row(
             height=5,
             minimum=0,
             runbook="snapshotslate",
+            more="ots-ingestion",
         ),
     ],
 )

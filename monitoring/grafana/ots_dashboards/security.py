@@ -162,6 +162,7 @@ _REFUSALS = Row(
             width=6,
             minimum=0,
             looks=[Look("401", color=YELLOW), Look("403", color=ORANGE), Look("429", color=BLUE)],
+            more="ots-api",
         ),
         TimeSeries(
             "Rate limits",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ots_dashboards.model import BLUE, GREEN, RED, Prometheus, Stat
+from ots_dashboards.model import BLUE, GREEN, ORANGE, RED, Look, Prometheus, Stat
 
 SERVICES = "gateway|cache|ingestion|analytics"
 """Jobs that answer HTTP requests of ours."""
@@ -25,6 +25,7 @@ def market_source(width: int = 4) -> Stat:
         width=width,
         height=4,
         show="name",
+        looks=[Look("SIMULATED", color=ORANGE)],
         thresholds=[(None, BLUE)],
     )
 
@@ -41,4 +42,5 @@ def alerts_firing(width: int = 4) -> Stat:
         height=4,
         decimals=0,
         thresholds=[(None, GREEN), (1, RED)],
+        more="ots-system",
     )

@@ -77,6 +77,7 @@ _GLANCE = Row(
             height=4,
             spark=True,
             thresholds=[(None, BLUE)],
+            more="ots-api",
         ),
         Stat(
             "Records stored",
@@ -92,6 +93,7 @@ _GLANCE = Row(
             height=4,
             spark=True,
             thresholds=[(None, BLUE)],
+            more="ots-ingestion",
         ),
     ],
 )
@@ -195,6 +197,7 @@ _PROGRAMS = Row(
             minimum=0,
             label="connections",
             runbook="databasepoolexhausted",
+            more="ots-api",
         ),
         TimeSeries(
             "Wait for a connection",
