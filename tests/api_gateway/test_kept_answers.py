@@ -403,6 +403,24 @@ def test_a_failure_is_nobody_elses(together):
     assert not kept._rounds
 
 
+@pytest.mark.parametrize("waits_for", [0, 1], ids=["its-answer", "its-turn"])
+def test_who_is_ended_leaves_nobody_waiting(together, waits_for):
+    service, kept = together
+    leaders = []
+    for _ in range(waits_for + 1):
+        leaders.append(gevent.spawn(asking, kept))
+        settle()
+    follower = gevent.spawn(asking, kept)
+    settle()
+    leaders[-1].kill()
+    service.gated = False
+    for gate in service.gates:
+        gate.set()
+    assert versions([follower, gevent.spawn(asking, kept)]) == ["1"] * 2
+    settle()
+    assert not kept._rounds
+
+
 def test_a_service_that_takes_long_is_asked_again(together, monkeypatch):
     monkeypatch.setattr(kept_answers, "_PATIENCE_S", 0.01)
     service, kept = together

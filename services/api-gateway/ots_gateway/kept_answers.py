@@ -112,13 +112,13 @@ class KeptAnswers:
     ) -> Answer:
         """The answer of one who asks the service, for others as well."""
         mine = rounds.next = _Round()
-        if rounds.running is not None:
-            # begun before this request came: it may tell what was true before
-            rounds.running.done.wait(_PATIENCE_S)
-        else:
-            gevent.sleep(0)  # whoever has come already, and was not read yet, joins
-        rounds.next, rounds.running = None, mine
         try:
+            if rounds.running is not None:
+                # begun before this request came: it may tell what was true before
+                rounds.running.done.wait(_PATIENCE_S)
+            else:
+                gevent.sleep(0)  # whoever has come already, and was not read yet, joins
+            rounds.next, rounds.running = None, mine
             kept = self._kept.get(key)
             if kept is None:  # it made room meanwhile
                 return self._noticed(key, ask())
@@ -135,10 +135,12 @@ class KeptAnswers:
             return self._noticed(key, answer)
         finally:
             mine.done.set()
+            if rounds.next is mine:
+                rounds.next = None
             if rounds.running is mine:
                 rounds.running = None
-                if rounds.next is None:
-                    del self._rounds[key]
+            if rounds.next is None is rounds.running and self._rounds.get(key) is rounds:
+                del self._rounds[key]
 
     def _noticed(self, key: Key, answer: Answer) -> Answer:
         """``answer``, of which a copy is kept if it may be; what was kept before is outdated."""
