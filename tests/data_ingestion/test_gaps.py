@@ -6,6 +6,7 @@ from datetime import date
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 
 from dbn import MINUTE, midnight
 from ots_common.database import connect
@@ -77,6 +78,30 @@ def test_a_gap_is_stated_ended_and_closed(cursor):
     end_gap(cursor, gap, OPEN + 9 * MINUTE)
     cursor.execute("SELECT closed_by, found, ends_ns FROM gaps WHERE gap_id = %s", (gap,))
     assert cursor.fetchone() == ("replay", 17, OPEN + MINUTE)
+
+
+def test_each_gap_is_counted_once_when_it_opens_and_once_when_it_closes(cursor):
+    def counted(metric, **labels):
+        return REGISTRY.get_sample_value(metric, labels) or 0
+
+    def opened():
+        return counted("ots_ingestion_gaps_opened_total", dataset="EQUS.MINI", evidence="session")
+
+    def closed(by):
+        return counted("ots_ingestion_gaps_closed_total", dataset="EQUS.MINI", by=by)
+
+    before = opened(), closed("session"), closed("backfill")
+    one = stated(cursor, evidence="session", ends_ns=OPEN + MINUTE)
+    assert stated(cursor, evidence="session", ends_ns=OPEN + 2 * MINUTE) == one
+    other = stated(cursor, evidence="session", symbol="MSFT", ends_ns=OPEN + MINUTE)
+    for _ in range(2):
+        close_gap(cursor, one, closed_by="backfill", found=3)
+        close_gap(cursor, other, closed_by="backfill", found=0)  # nothing had been missing: closed by the session
+    assert (opened() - before[0], closed("session") - before[1], closed("backfill") - before[2]) == (2, 1, 1)
+    # a file may name any dataset: it makes no series of its own
+    stated(cursor, dataset="NOBODY.KNOWS")
+    assert counted("ots_ingestion_gaps_opened_total", dataset="NOBODY.KNOWS", evidence="disconnect") == 0
+    assert counted("ots_ingestion_gaps_opened_total", dataset="other", evidence="disconnect") > 0
 
 
 def test_the_same_statement_again_is_the_same_gap(cursor):
