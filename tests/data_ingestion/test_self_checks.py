@@ -19,10 +19,12 @@ from data_ingestion_support import settings_for
 from dbn import DAY, MINUTE, PRICE, bar, dbn_file, midnight, quote, trade
 from ots_common.database import connect
 from ots_common.migrations import migrate
+from ots_common.paging import encode_cursor
 from ots_ingestion import measures, self_check
 from ots_ingestion.__main__ import main
 from ots_ingestion.maintenance import Maintenance
 from ots_ingestion.retention import maintain, set_retention, upkeep_lease
+from ots_ingestion.routes.self_checks import ChecksModel
 from ots_ingestion.self_check import CheckIsGoingOn, Stretch, choose
 from ots_ingestion.spool import PARTIAL
 from ots_market.sessions import around_the_clock, xnys
@@ -412,7 +414,10 @@ def test_each_is_kept_and_answered_in_pages(filled, market, connection):
     assert [one["missing"] for one in newest["schemas"] if one["schema"] == "definition"] == [1]
     following = filled.get(answer["next"].removeprefix("/api/v1/data")).json["self_checks"]
     assert following[0]["id"] == ids[0]
-    assert filled.get("/self-checks?cursor=nonsense").status_code == 422
+    ChecksModel.model_validate(answer)  # what is documented is what is answered
+    for cursor in ("nonsense", encode_cursor([10**30]), encode_cursor(["1"])):
+        assert filled.get(f"/self-checks?cursor={cursor}").status_code == 422
+    assert filled.get(f"/self-checks?cursor={encode_cursor([1])}").json["self_checks"] == []
     table = filled.get("/self-checks?limit=1", Accept="text/csv").text.splitlines()
     assert table[0].startswith("id,started_at,finished_at,asked_by")
     assert table[1].startswith(f"{ids[2]},")
