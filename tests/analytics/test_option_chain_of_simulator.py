@@ -7,6 +7,8 @@ import pytest
 
 from data_ingestion_support import Ingestion, settings_for
 from option_chain_support import Analytics, desk_of
+from ots_analytics import desk as desk_module
+from ots_analytics.priced_chains import pooled_rate_of
 from ots_common.times import rfc3339
 from ots_simulator.underlyings import BY_SYMBOL, RATE
 from seeded_market import DAY, MINUTE, OPTIONS, TODAY, make_market
@@ -34,6 +36,21 @@ def analytics(market, redis_server, tmp_path_factory, seeded):
         import_records(service, seeded, OPTIONS, "trades", TODAY, CLOSE - 30 * MINUTE, CLOSE, {"AAPL"})
         import_close(service, seeded, TODAY, UNDERLYINGS, minutes=2)
     return Analytics(market, redis_server, market_calendar="around-the-clock", market_source="simulated")
+
+
+def test_before_the_first_snapshot_all_chains_together_tell_what_one_does_not(analytics, monkeypatch):
+    asked = []
+
+    def counted(*arguments):
+        asked.append(arguments)
+        return pooled_rate_of(*arguments)
+
+    monkeypatch.setattr(desk_module, "pooled_rate_of", counted)
+    rates = {name: analytics.answer(f"/options/{name}?as_of={rfc3339(CLOSE)}&limit=1")["rate"] for name in UNDERLYINGS}
+    assert {rate["kind"] for rate in rates.values()} == {"parity"}
+    pooled = {rate["detail"] for rate in rates.values() if f"of {len(UNDERLYINGS)} underlyings" in rate["detail"]}
+    # those that tell none by themselves have one and the same, which was made once
+    assert len(pooled) == len(asked) == 1
 
 
 def test_the_rate_is_the_chains_own_until_one_of_all_chains_is_stored(analytics, market):

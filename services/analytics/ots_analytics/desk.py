@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,10 +11,11 @@ import numpy as np
 from flask import Response
 
 from ots_analytics.answers import Answers, version_in_use
+from ots_analytics.chain_rates import Rate
 from ots_analytics.chains import Moment, underlyings_of
 from ots_analytics.memory import Memory
 from ots_analytics.metrics import count_chain
-from ots_analytics.priced_chains import PricedChain, price_chain, read_inputs
+from ots_analytics.priced_chains import PricedChain, pooled_rate_of, price_chain, read_inputs
 from ots_analytics.settings import AnalyticsSettings
 from ots_analytics.stages import stage
 from ots_common.database import Database
@@ -23,6 +25,7 @@ from ots_common.times import NS_PER_S, rfc3339
 from ots_market.instruments import nothing_stored
 from ots_market.sessions import sessions_of
 
+_RATES = 64
 NOW_STEP_NS = NS_PER_S
 """Questions without a moment are answered for the last whole second, so that they share an answer."""
 
@@ -37,6 +40,7 @@ class Desk:
         self.answers = Answers(settings, database, cache)
         self._max_age_ns = settings.snapshot_quote_age_s * NS_PER_S
         self._memory = Memory[PricedChain](settings.chain_memory_contracts)
+        self._rates = Memory[list[Rate]](_RATES)
 
     def moment(self, as_of_ns: int | None) -> Moment:
         """The moment of a session that ``as_of`` means: outside of sessions the close of the last one before it.
@@ -77,16 +81,35 @@ class Desk:
     def _chain(self, underlying: str, moment: Moment) -> PricedChain:
         # an answer is kept under the version of its data, and so is what it is made of; a chain that no answer is made
         # of is that of its second
-        key = (underlying, moment.at_ns, version_in_use() or str(time.monotonic_ns() // NS_PER_S))
+        key = (underlying, moment.at_ns, self._version())
         return self._memory.get(key, lambda: self._price(underlying, moment))
 
     def _price(self, underlying: str, moment: Moment) -> PricedChain:
         with stage("sql"):
             inputs = read_inputs(self._database, self.sessions, underlying, moment, self._max_age_ns)
         with stage("mathematics"):
-            chain = price_chain(underlying, moment, inputs, self._max_age_ns)
+            pooled = functools.partial(self._pooled_rate, underlying, moment)
+            chain = price_chain(underlying, moment, inputs, self._max_age_ns, pooled=pooled)
         count_chain(chain)
         return chain
+
+    def _pooled_rate(self, underlying: str, moment: Moment) -> Rate | None:
+        """What all chains of the moment imply together; None where there is no other to ask.
+
+        Before the first snapshot of a session only, so that each of the chains is read twice at most.
+        """
+        names = underlyings_of(self._database, moment)
+        if names == [underlying]:
+            return None
+        key = (moment.at_ns, self._version())
+        (rate,) = self._rates.get(
+            key, lambda: [pooled_rate_of(self._database, self.sessions, names, moment, self._max_age_ns)]
+        )
+        return rate
+
+    @staticmethod
+    def _version() -> str:
+        return version_in_use() or str(time.monotonic_ns() // NS_PER_S)
 
     def _no_chain(self, underlying: str, moment: Moment) -> Problem:
         available = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ots_analytics.chain_rates import Rate, rate_of
-from ots_analytics.chains import Chain, Moment, Spot, read_spot
+from ots_analytics.chains import Chain, Moment, Spot, read_chain, read_spot
 from ots_analytics.stored_contracts import Contracts, Dates, Floats, Ints, read_contracts
 from ots_common.database import Database
 from ots_common.times import rfc3339, to_datetime
@@ -148,8 +149,18 @@ def _pooled_rate(database: Database, underlying: str, moment: Moment) -> Rate | 
     return None
 
 
-def price_chain(underlying: str, moment: Moment, inputs: ChainInputs, max_age_ns: int) -> PricedChain:
-    """The chain of stored inputs; quotes older than ``max_age_ns`` are shown, and not used."""
+def price_chain(
+    underlying: str,
+    moment: Moment,
+    inputs: ChainInputs,
+    max_age_ns: int,
+    *,
+    pooled: Callable[[], Rate | None] = lambda: None,
+) -> PricedChain:
+    """The chain of stored inputs; quotes older than ``max_age_ns`` are shown, and not used.
+
+    ``pooled`` is asked for the rate that all chains imply together where the inputs have none and this one tells none.
+    """
     contracts, spot = inputs.contracts, inputs.spot
     fresh = (contracts.quoted_at > 0) & (contracts.quoted_at >= moment.at_ns - max_age_ns)
     with np.errstate(invalid="ignore"):  # a missing side compares false, which is what is meant
@@ -160,6 +171,8 @@ def price_chain(underlying: str, moment: Moment, inputs: ChainInputs, max_age_ns
     # a quote that does not count is one without sides
     bid, ask = np.where(fresh, contracts.bid, np.nan), np.where(fresh, contracts.ask, np.nan)
     rate = inputs.rate or _own_rate(underlying, moment, inputs, bid, ask)
+    if rate.kind is None and spot is not None:
+        rate = pooled() or rate
     priced = _priced(contracts, spot, rate, bid, ask, np.where(fresh, mid, np.nan))
     reason = np.select(
         [
@@ -209,6 +222,15 @@ def price_chain(underlying: str, moment: Moment, inputs: ChainInputs, max_age_ns
             "gaps": inputs.gaps,
         },
     )
+
+
+def pooled_rate_of(
+    database: Database, sessions: Sessions, underlyings: Sequence[str], moment: Moment, max_age_ns: int
+) -> Rate:
+    """What the chains of ``underlyings`` imply together, from fresh quotes: as a snapshot would pool it."""
+    read = (read_chain(database, sessions, name, moment, max_age_ns) for name in underlyings)
+    chains = [chain for chain in read if len(chain) and chain.quoted_at.max() >= moment.at_ns - max_age_ns]
+    return rate_of(curve_known_at(database, moment.at_ns), chains)
 
 
 def _own_rate(underlying: str, moment: Moment, inputs: ChainInputs, bid: Floats, ask: Floats) -> Rate:
