@@ -1,7 +1,7 @@
-"""What is done now and then beside storing: upkeep of the tables, the self-check, and the gauges of what is stored.
+"""Done now and then beside storing: upkeep of the tables, packs of bars, the self-check, gauges of what is stored.
 
-A thread of the import worker, with a connection of its own, so that a long import delays none of it. Upkeep and the
-self-check are done by one process at a time, by a lease; several workers share them.
+A thread of the import worker, with a connection of its own, so that a long import delays none of it. Upkeep, packing
+and the self-check are done by one process at a time, by a lease; several workers share them.
 """
 
 from __future__ import annotations
