@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from gateway_support import KEYS, Gateway
 from otlp_support import OtlpReceiver, otlp_receiver
 from ots_gateway.access import Role
 from ots_native.settings import Ports
+from places import ROOT
 
 CACHE_TO_ANALYTICS = "k" * 40
 PATH = "/api/v1/cache/option-chains/AAPL"
@@ -120,11 +122,11 @@ def platform(market, redis_server, start_gateway, tmp_path_factory) -> Iterator[
 
 
 def test_a_request_is_followed_by_its_id_through_the_services(platform):
-    answer = platform.gateway.ask("GET", PATH, Role.VIEWER, headers={"X-Request-ID": "follow-me-0001"})
-    assert answer.headers["X-Request-ID"] == "follow-me-0001"
+    answer = platform.gateway.ask("GET", PATH, Role.VIEWER, headers={"X-Request-ID": "follow-this-0001"})
+    assert answer.headers["X-Request-ID"] == "follow-this-0001"
     assert answer.status_code == 404, answer.text  # no market is stored
     lines = {
-        service: platform.wait_for(service, request_id="follow-me-0001", stream="access")
+        service: platform.wait_for(service, request_id="follow-this-0001", stream="access")
         for service in ("gateway", "cache", "analytics")
     }
     assert [len(found) for found in lines.values()] == [1, 1, 1]
@@ -137,10 +139,10 @@ def test_a_request_is_followed_by_its_id_through_the_services(platform):
     assert len({line["span_id"] for line in (gateway, cache, analytics)}) == 3
     # what took longer than it may says so in its own stream, under the same ids
     for service in ("gateway", "cache", "analytics"):
-        (slow,) = platform.wait_for(service, request_id="follow-me-0001", stream="performance", event="slow_request")
+        (slow,) = platform.wait_for(service, request_id="follow-this-0001", stream="performance", event="slow_request")
         assert slow["trace_id"] == gateway["trace_id"]
         assert slow["ms"] > 0
-    (told,) = platform.lines("gateway", request_id="follow-me-0001", event="slow_request")
+    (told,) = platform.lines("gateway", request_id="follow-this-0001", event="slow_request")
     assert any(part.startswith("cache;dur=") for part in told["service_timing"])
 
 
@@ -229,6 +231,33 @@ def test_levels_that_are_none_are_refused(platform, body):
 def test_levels_are_an_administrators(platform):
     assert platform.gateway.ask("GET", "/api/v1/logs/levels", Role.OPERATOR).status_code == 403
     assert platform.gateway.ask("GET", "/api/v1/logs/levels", Role.ADMIN).json()["levels"] == []
+
+
+def test_the_commands_of_the_manual(platform, tmp_path):
+    """Those of docs/LOGGING.md as they are printed, in a folder whose .ots/logs are this platform's."""
+    folder = tmp_path / ".ots" / "logs"
+    folder.mkdir(parents=True)
+    for service, log in platform.logs.items():
+        (folder / f"{service}.log").symlink_to(log)
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "docs" / "LOGGING.md").read_text(), re.DOTALL)
+    script = "\n".join(blocks).replace("http://localhost:8000", platform.gateway.url)
+    # the gateway writes its lines ten times a second: a busy machine may take longer than the second that a person waits
+    assert "sleep 1\n" in script
+    script = script.replace("sleep 1\n", "until grep -q follow-me-0001 .ots/logs/gateway.log; do sleep 0.1; done\n")
+    ended = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "TOKEN": platform.gateway.token(Role.ADMIN)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    for service in platform.logs:
+        assert f'"service":"{service}","stream":"access","request_id":"follow-me-0001"' in ended.stdout
+    assert '"level":"DEBUG"' in ended.stdout
+    assert ended.stdout.endswith('{"levels":[],"left_s":null}')
 
 
 def test_every_line_of_every_process_has_one_shape(platform):

@@ -483,6 +483,17 @@ def test_several_processes_write_and_rotate_one_file(tmp_path):
     assert sorted(found) == sorted(f"{n} {i} {'x' * 60}" for n in range(3) for i in range(400))
 
 
+def test_who_comes_second_does_not_rotate_again(tmp_path):
+    """Else two that find the file full at once would push the newest lines out with the oldest."""
+    path = tmp_path / "one.jsonl"
+    first, second = (SharedFile(path, most_bytes=1024, backups=2) for _ in range(2))
+    for i in range(12):
+        first.write(f"{i} {'x' * 100}\n")
+    kept = (tmp_path / "one.jsonl.1").read_text()
+    second._rotate()
+    assert (tmp_path / "one.jsonl.1").read_text() == kept
+
+
 def test_the_oldest_goes_and_what_is_taken_away_is_made_again(tmp_path):
     path = tmp_path / "one.jsonl"
     kept = SharedFile(path, most_bytes=1024, backups=2)
