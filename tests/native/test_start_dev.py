@@ -105,7 +105,7 @@ def test_the_life_of_a_platform(clone):
     assert "runs already" in typed("./start-dev.sh")
     assert (clone / ".env").read_text() == secrets
     assert "Health: ok" in typed("./start-dev.sh status")
-    assert "analytics" in typed("./start-dev.sh logs analytics")
+    assert "Starting gunicorn" in typed("./start-dev.sh logs analytics")
     assert "up" in typed("./start-dev.sh help")
     for line in ('eval "$(./start-dev.sh token --role operator)"', 'eval "$(./start-dev.sh token)"'):
         answer = typed(line, f'; curl -fsS -H "Authorization: Bearer $TOKEN" {url}/api/v1/auth/me')
