@@ -454,10 +454,14 @@ def test_whatever_clients_send_makes_no_series(gateway):
         for method in ("FOO", made_up(), made_up()):
             exchange(gateway.address, f"{method} / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
 
+    def series():
+        return {key for key in samples(gateway) if not key[0].endswith("_bucket")}
+
     attack("first")
-    before = set(samples(gateway))
+    series()  # a scrape is counted, but after its own answer was made
+    before = series()
     attack("zqx")
-    found = set(samples(gateway))
+    found = series()
     assert not [key for key in found if "zqx" in str(key).lower() or "first" in str(key).lower()]
     # a label with a value of the clients' would have made hundreds; some come with time, such as a level of the log
     assert len(found - before) < 10
