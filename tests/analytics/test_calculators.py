@@ -168,6 +168,31 @@ def test_numbers_beyond_the_formulas_are_answered_too(post):
         assert post("implied-volatility", {"style": style, "contracts": prices}).status_code == 200
 
 
+@pytest.mark.parametrize("style", ["european", "american"])
+@pytest.mark.parametrize(("path", "last"), [("price", "volatility"), ("implied-volatility", "price")])
+def test_in_columns_no_infinity_becomes_a_null_without_a_reason(post, style, path, last):
+    chance = np.random.default_rng(11)
+    count = 300
+    wild = {
+        name: np.where(
+            chance.random(count) < 0.5, 10.0 ** chance.uniform(-307, 307, count), chance.uniform(0, 99, count)
+        )
+        for name in ("spot", "strike", "years", last)
+    }
+    columns = {
+        **{name: values.tolist() for name, values in wild.items()},
+        "right": chance.choice(["C", "P"], count).tolist(),
+        "rate": chance.choice([0.04, 0.0, -0.01, 700.0, 1e300, -1e300], count).tolist(),
+        "dividend_yield": chance.choice([0.0, 0.02, 800.0, 1e300], count).tolist(),
+    }
+    answer = post(path, {"style": style, "columns": columns})
+    assert answer.status_code == 200, answer.text
+    found = answer.json["columns"]
+    reasons = found.pop("reason")
+    assert all(reason for row, reason in zip(zip(*found.values(), strict=True), reasons, strict=True) if None in row)
+    assert {"bad_input", None} <= set(reasons)
+
+
 def test_a_price_without_a_volatility_says_why(post):
     row = {name: value for name, value in ROW.items() if name != "volatility"}
     prices = [6.0, 5.0, 4.0, 105.0, None]
