@@ -313,6 +313,17 @@ def test_what_is_stored_while_its_stretch_is_packed(market, connection, reader, 
     assert bars_of(reader, symbol).volume.tolist() == [12]
 
 
+def test_a_few_bars_of_a_pack_do_not_keep_all_of_it(market, connection, reader, ingestion, always):
+    at = int(last_month(19).timestamp()) * 10**9
+    imported(ingestion, "SLIM", [bar(at + n * MINUTE, (1, 2, 1, 2)) for n in range(500)])
+    pack_all(connection)
+    found = bars_of(reader, "SLIM", limit=5)
+    assert len(found) == 5
+    for field in fields(Bars):
+        values = getattr(found, field.name)
+        assert (values if values.base is None else values.base).nbytes < 500, field.name
+
+
 def test_options_are_not_packed_nor_what_has_just_changed_nor_by_two_at_once(market, connection, ingestion):
     at = int(last_month(6).timestamp()) * 10**9
     option = "PACK  240621C00100000"

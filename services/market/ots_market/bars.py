@@ -125,7 +125,10 @@ class _Reader:
         if timeframe is not Timeframe.M1 or limit < _WORTH_PACKS:
             return _join_publishers(self._table_rows(timeframe, span, limit), timeframe)
         bars = _join_publishers(self._minute_rows(span, limit), timeframe)
-        return bars.take(slice(-limit, None) if self.newest else slice(limit)) if len(bars) > limit else bars
+        if len(bars) <= limit:
+            return bars
+        # copies: a part of the arrays would keep all of them, and whoever remembers bars counts theirs
+        return bars.take(np.arange(len(bars))[slice(-limit, None) if self.newest else slice(limit)])
 
     def _minute_rows(self, span: tuple[int, int], limit: int) -> BarRows:
         """Rows of ``limit`` minutes at least, where the window has so many: packed ones, and the table's between."""
