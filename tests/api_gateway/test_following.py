@@ -241,9 +241,10 @@ def test_the_commands_of_the_manual(platform, tmp_path):
         (folder / f"{service}.log").symlink_to(log)
     blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "docs" / "LOGGING.md").read_text(), re.DOTALL)
     script = "\n".join(blocks).replace("http://localhost:8000", platform.gateway.url)
-    # the gateway writes its lines ten times a second: a busy machine may take longer than the second that a person waits
+    # the gateway writes its lines ten times a second; a busy machine may take longer than a person waits
     assert "sleep 1\n" in script
-    script = script.replace("sleep 1\n", "until grep -q follow-me-0001 .ots/logs/gateway.log; do sleep 0.1; done\n")
+    waited = "until grep -q 'stream.:.access.*follow-me-0001' .ots/logs/gateway.log; do sleep 0.1; done"
+    script = script.replace("sleep 1\n", f"{waited}\n")
     ended = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
         cwd=tmp_path,
