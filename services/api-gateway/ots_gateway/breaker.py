@@ -33,6 +33,8 @@ class Breaker:
         self._open_until = 0.0
         self._trying = False
         BREAKER_OPEN.labels(service).set(0)
+        for state in ("open", "half_open", "closed"):
+            BREAKER_TRANSITIONS.labels(service, state)
 
     def enter(self) -> None:
         """Called before a request. Raises a 503 problem while the service is left alone."""

@@ -124,6 +124,9 @@ class Limiter:
             name: f'"{name}";q={policy.quota};w={policy.window_s}' for name, policy in self.policies.items()
         }
         self._allowed = {name: LIMIT_DECISIONS.labels(name, "allowed") for name in self.policies}
+        self._refused = {
+            name: (LIMIT_DECISIONS.labels(name, "refused"), RATE_LIMITED.labels(name)) for name in self.policies
+        }
         self._workers = settings.workers
         self._source = settings.market_source
         self._clock = clock
@@ -152,8 +155,8 @@ class Limiter:
         if verdict is None:
             verdict = self._locally(account, bucket, policy, cost, now)
         if verdict.retry_after_s:
-            RATE_LIMITED.labels(bucket).inc()
-            LIMIT_DECISIONS.labels(bucket, "refused").inc()
+            for counter in self._refused[bucket]:
+                counter.inc()
         else:
             self._allowed[bucket].inc()
         return verdict
