@@ -135,11 +135,11 @@ def _of_module(module: str) -> Iterator[Declared]:
 
 def _declared(metric: Collector, package: str) -> Declared:
     if isinstance(metric, MetricWrapperBase):
-        kind, labels = metric._type, metric._labelnames
+        kind, labels = str(metric._type), metric._labelnames
         name = metric._name + ("_total" if kind == "counter" else "")
         return Declared(name, kind, labels, metric._documentation, getattr(metric, "_multiprocess_mode", ""), package)
     family: Metric = next(iter(metric.collect()))
-    return Declared(family.name, family.type, tuple(family._labelnames), family.documentation, "", package)
+    return Declared(family.name, family.type, tuple(vars(family)["_labelnames"]), family.documentation, "", package)
 
 
 def page() -> str:
