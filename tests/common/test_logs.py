@@ -545,6 +545,26 @@ def test_warnings_and_what_nobody_caught_are_lines_too():
     assert "hunter2" not in ended.stderr
 
 
+GREENLET = """
+from gevent import monkey
+monkey.patch_all()
+import gevent
+from ots_common import logs
+from ots_common.settings import LogSettings
+logs.configure("tests", LogSettings())
+logs.take_over()
+gevent.spawn(lambda: 1 / 0).join()
+"""
+
+
+def test_what_ends_a_greenlet_is_a_line_too():
+    ended = subprocess.run([sys.executable, "-c", GREENLET], capture_output=True, text=True, check=True, timeout=60)
+    (line,) = [json.loads(line) for line in ended.stderr.splitlines()]
+    assert line["event"] == "uncaught_exception"
+    assert "ZeroDivisionError" in line["exception"]
+    assert "Greenlet" in line["within"]
+
+
 def test_a_library_takes_nothing_over():
     before = warnings.showwarning, sys.excepthook, threading.excepthook, sys.unraisablehook
     configured()
