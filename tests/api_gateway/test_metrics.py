@@ -217,10 +217,10 @@ def test_limits(gateway, moved):
     for _ in range(45):
         gateway.ask("POST", "/api/v1/auth/refresh", json={}, headers=here)
     decisions = moved("limit_decisions_total")
-    # two workers, each of which counts alone, and lets a burst of 20 through
+    # two workers, each of which counts alone and lets half of the burst through, if it is asked
     assert decisions["login/refused"] == moved("rate_limited_total")["login"] == moved("refused_total")["limit"]
     assert decisions["login/allowed"] + decisions["login/refused"] == 45
-    assert decisions["login/allowed"] >= 20
+    assert decisions["login/allowed"] >= 10
     assert decisions["login/refused"] >= 1
     assert samples(gateway)["ots_gateway_limits_local", ()] >= 1
 
