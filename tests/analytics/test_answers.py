@@ -13,6 +13,7 @@ import pytest
 import redis
 from databento_dbn import RType, Schema
 from flask import Flask, Response, json
+from prometheus_client import REGISTRY
 from pydantic import SecretStr
 
 from data_ingestion_support import Ingestion, settings_for
@@ -134,7 +135,10 @@ def test_its_etag_is_answered_304_before_anything_is_computed(analytics, redis_s
     tag = first.headers["ETag"]
     redis.Redis.from_url(redis_server.url).flushdb()
     monkeypatch.setattr("ots_analytics.routes.indicators.find_instrument", None)
+    hits = {"kind": "indicators", "result": "hit"}
+    before = REGISTRY.get_sample_value("ots_shared_cache_lookups_total", hits) or 0
     again = analytics.ask(question(1000), If_None_Match=tag)
+    assert REGISTRY.get_sample_value("ots_shared_cache_lookups_total", hits) == before + 1
     assert (again.status_code, again.data, again.headers["ETag"]) == (304, b"", tag)
     monkeypatch.undo()
     assert analytics.ask(question(1000), If_None_Match=f'W/"{"0" * 32}"').status_code == 200

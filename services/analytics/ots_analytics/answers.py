@@ -72,7 +72,10 @@ class Answers:
         version = f"{stored} at {until_ns}" if stored else f"second {min(until_ns, now_ns) // NS_PER_S}"
         digest = hashlib.blake2b(f"{_question()} {version} {self._maker}".encode(), digest_size=16).hexdigest()
         known = request.if_none_match
+        kind, *path = _kind_and_path()
         if request.method in ("GET", "HEAD") and not known.star_tag and known.contains_weak(digest):
+            # whoever keeps it, nothing is computed
+            self._cache.count(kind, "hit")
             return _finished(Response(status=304), digest, stable)
         g.data_version, g.stored_version = version, stored
         mine: list[Response] = []
@@ -85,7 +88,6 @@ class Answers:
             kept = {name: value for name, value in response.headers.items() if name.lower() not in _OWN_HEADERS}
             return Made(response.get_data(), response.content_type or "", kept)
 
-        kind, *path = _kind_and_path()
         try:
             cached = self._cache.get_or_make(
                 kind,
