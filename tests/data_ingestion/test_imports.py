@@ -1,12 +1,17 @@
 """Every record once, and every wrong file refused."""
 
+import os
 import threading
 from datetime import date
 
 import pytest
 from databento_dbn import RType, Schema
 
+from backfill_support import eventually
+from data_ingestion_support import Ingestion, settings_for
 from dbn import DAY, MINUTE, bar, dbn_file, midnight, quote, trade
+from ots_ingestion import worker
+from ots_ingestion.spool import PARTIAL
 
 DAY0 = date(2024, 3, 4)
 OPEN = midnight(DAY0) + 14 * 3600 * 10**9 + 30 * MINUTE
@@ -214,3 +219,20 @@ def test_without_an_internal_token_nothing_is_answered(ingestion):
         answer = ingestion.client.get(path)
         assert answer.status_code == 401, path
         assert answer.mimetype == "application/problem+json"
+
+
+def test_an_upload_that_never_became_a_run_goes_also_where_nothing_else_comes(
+    market, redis_server, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(worker, "_SWEEP_EVERY_S", 0.0)
+    monkeypatch.setattr(worker, "_IDLE_S", 0.05)
+    spool = tmp_path / "spool"
+    with Ingestion(settings_for(market, redis_server, spool)).working():
+        # it makes its spool when it begins, and looks at it
+        eventually(spool.is_dir)
+        left, young = spool / f"left{PARTIAL}", spool / f"young{PARTIAL}"
+        for path in (left, young):
+            path.write_bytes(b"DBN")
+        os.utime(left, (0, 0))
+        eventually(lambda: not left.exists())
+        assert young.exists()

@@ -38,6 +38,8 @@ _MAX_BACKOFF_S = 10.0
 _UNSUPPORTED = "unsupported_record_type_"
 # an upload that never became a run: its client has long gone
 _ABANDONED_AFTER_S = 6 * 3600.0
+# beside each time that a run has ended
+_SWEEP_EVERY_S = 3600.0
 
 
 class Worker:
@@ -51,6 +53,7 @@ class Worker:
         client: redis.Redis = redis_client.connect(settings.redis_url.get_secret_value())
         self._publisher = LatestPublisher(database, client, settings.market_source)
         self._maintenance = Maintenance(settings)
+        self._next_sweep = 0.0
 
     def stop(self) -> None:
         """End after the batch in hand is committed or rolled back."""
@@ -79,11 +82,13 @@ class Worker:
         try:
             with connection, connection.cursor() as cursor:
                 cursor.execute(f"LISTEN {runs.CHANNEL}")
-            done("spool", partial(self._sweep, connection))
+            self._clear_spool(connection)
             self._publisher.publish_everything()
             while not self._stopping.is_set():
                 run = runs.claim_next(connection, self._settings.spool_dir)
                 if run is None:
+                    if time.monotonic() >= self._next_sweep:
+                        self._clear_spool(connection)
                     self._wait(connection)
                     continue
                 try:
@@ -127,6 +132,10 @@ class Worker:
         runs.finish(connection, run.run_id, error=error)
         metrics.RUNS.labels("failed" if error else "done").inc()
         log.info("run_ended", run_id=str(run.run_id), error=error)
+        self._clear_spool(connection)
+
+    def _clear_spool(self, connection: Connection) -> None:
+        self._next_sweep = time.monotonic() + _SWEEP_EVERY_S
         done("spool", partial(self._sweep, connection))
 
     def _sweep(self, connection: Connection) -> bool:
