@@ -227,14 +227,14 @@ in_compose() {
   case $command in
     up) compose_up ;;
     monitoring) echo "Under Docker Compose the monitoring runs with the rest: ./start-dev.sh" ;;
-    down) compose --profile "*" down ;;
+    down) compose --profile grafana --profile simulated --profile containers down ;;
     status) compose_status ;;
     logs) compose logs --tail 100 "$@" ;;
     token) compose_token "$@" ;;
     run) compose_run "$@" ;;
     backup | restore) exec "$root/database/$command.sh" "$@" ;;
     reset)
-      compose --profile "*" down -v
+      compose --profile grafana --profile simulated --profile containers down -v
       rm -f "$mode_file" "$market_file"
       rmdir "$root/.ots" 2>/dev/null || true
       echo "Deleted the containers and their volumes."

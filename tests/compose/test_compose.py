@@ -500,13 +500,27 @@ def test_grafana_finds_prometheus_and_the_market_under_fixed_uids():
     assert "edge" in SERVICES["prometheus"]["networks"]
 
 
+def test_the_logs_are_shipped_only_by_a_file_of_its_own(secrets):
+    """Its vector has Docker's socket, which is power over the machine."""
+    services = yaml.safe_load((ROOT / "monitoring/logging/compose.yml").read_text())["services"]
+    assert set(services) - set(SERVICES) == {"vector", "loki"}
+    assert [name for name, each in services.items() if "docker.sock" in str(each["volumes"])] == ["vector"]
+    for name in ("vector", "loki"):
+        assert (services[name]["read_only"], services[name]["cap_drop"]) == (True, ["ALL"])
+        assert "ports" not in services[name]
+        assert set(services[name]["networks"]) <= set(SERVICES["grafana"]["networks"])
+    mounted = [volume.partition(":")[0] for each in services.values() for volume in each["volumes"]]
+    assert all((ROOT / path).exists() for path in mounted if path.startswith("./"))
+
+
 def test_compose_itself_accepts_the_file(tmp_path, secrets):
     if not shutil.which("docker") or subprocess.run(["docker", "compose", "version"], capture_output=True).returncode:
         pytest.skip("no docker compose here")
     env_file = tmp_path / "env"
     env_file.write_text("".join(f"{name}={value}\n" for name, value in secrets.items()))
-    profiles = ["--profile", "*"]
-    command = ["docker", "compose", "--env-file", env_file, *profiles, "config", "--format", "json"]
+    profiles = [word for each in SERVICES.values() for name in each.get("profiles", []) for word in ("--profile", name)]
+    files = ["-f", "docker-compose.yml", "-f", "monitoring/logging/compose.yml"]
+    command = ["docker", "compose", "--env-file", env_file, *files, *profiles, "config", "--format", "json"]
     # the caller's settings apart, which would win over the file
     clean = {name: os.environ[name] for name in ("PATH", "HOME", "DOCKER_CONFIG") if name in os.environ}
     for source, database in MARKETS.items():
@@ -515,6 +529,7 @@ def test_compose_itself_accepts_the_file(tmp_path, secrets):
         assert result.returncode == 0, result.stderr
         resolved = json.loads(result.stdout)["services"]
         assert resolved["grafana"]["environment"]["GF_SECURITY_ADMIN_PASSWORD"] == secrets["ADMIN_PASSWORD"]
+        assert len(resolved["grafana"]["volumes"]) == len(SERVICES["grafana"]["volumes"]) + 1
         for name in (*SETTINGS, "simulator"):
             given = {key: value for key, value in resolved[name]["environment"].items() if value is not None}
             assert image_environment(name) | given == environment_of(name, secrets | chosen), name
