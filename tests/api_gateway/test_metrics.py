@@ -48,11 +48,11 @@ def gateway(start_gateway):
         REDIS_URL="redis://127.0.0.1:1/0",
         TRUSTED_PROXIES='["127.0.0.1/32"]',
         ALLOWED_HOSTS='["127.0.0.1"]',
-        CONNECT_TIMEOUT_S="0.05",
+        CONNECT_TIMEOUT_S="1",
         BREAKER_FAILURES="1000",
         LOGIN_FAILURES_PER_ACCOUNT="2",
         LOGIN_FAILURES_PER_ADDRESS="4",
-        HEAD_TIMEOUT_S="0.5",
+        HEAD_TIMEOUT_S="4",
     ) as running:
         yield running
     upstream.shutdown()
