@@ -442,6 +442,9 @@ def test_what_is_kept_is_bounded_and_what_was_used_last_stays():
         asking(kept, "/0")
         assert kept._held == sum(one.size for one in kept._kept.values()) <= 50_000
     assert [key[1] for key in kept._kept] == ["/14", "/15", "/16", "/17", "/18", "/19", "/0"]
+    asking(kept, HTTP_ACCEPT="*/*" + ";a=b" * 10_000)  # a long name weighs as well
+    assert kept._held == sum(one.size for one in kept._kept.values()) > 40_000
+    assert len(kept._kept) == 1
     service.size = kept_answers.ENTRY_BYTES + 1
     asking(kept, "/large")
     assert "/large" not in {key[1] for key in kept._kept}

@@ -31,7 +31,7 @@ from ots_gateway.wire import tokens
 ENTRY_BYTES = 4 * 2**20
 """Nothing larger is kept."""
 _PATIENCE_S = 1.0
-# of an entry, its fields and its names beside the body
+# of an entry, its fields and what holds it
 _OVERHEAD_BYTES = 2048
 _SHARED = SHARED.lower()
 # what an answer may differ by for two requests of one target; the key holds both
@@ -146,7 +146,7 @@ class KeptAnswers:
         """``answer``, of which a copy is kept if it may be; what was kept before is outdated."""
         if answer.status == 200:
             self._forget(key)
-            kept = _kept_of(answer)
+            kept = _kept_of(key, answer)
             if kept is not None and self._copied + kept.size <= self._most:
                 if answer.stream is None:
                     self._keep(key, kept)
@@ -214,7 +214,7 @@ def _key(environ: dict[str, Any], route: Route, target: str) -> Key | None:
     return route.service, target, environ.get("HTTP_ACCEPT", ""), environ.get("HTTP_ACCEPT_ENCODING", "")
 
 
-def _kept_of(answer: Answer) -> _Kept | None:
+def _kept_of(key: Key, answer: Answer) -> _Kept | None:
     """What of ``answer`` is to be kept, with its body if it is whole; None when it is not everybody's, or too large."""
     etag, shared, length = "", False, answer.length
     for _, name, value in answer.fields:
@@ -228,7 +228,9 @@ def _kept_of(answer: Answer) -> _Kept | None:
     if not shared or opaque is None or length is None or length > ENTRY_BYTES:
         return None
     fields = [one for one in answer.fields if one[1] != "server-timing"]
-    return _Kept(Answer(200, fields, answer.body, None, length), etag, opaque[1], length + _OVERHEAD_BYTES)
+    # a client writes names as long as it likes
+    size = length + _OVERHEAD_BYTES + sum(map(len, key))
+    return _Kept(Answer(200, fields, answer.body, None, length), etag, opaque[1], size)
 
 
 def _confirms(answer: Answer, kept: _Kept, known: str | None) -> bool:
