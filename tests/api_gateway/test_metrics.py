@@ -206,7 +206,7 @@ def test_refusals(gateway, moved):
         assert gateway.ask(method, path, **more).status_code == status, path
     many_fields = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n" + b"a: b\r\n" * 80 + b"\r\n"
     for raw in (b"NOMETHOD / HTTP/1.1\r\n\r\n", b"GET nonsense\r\n\r\n", many_fields, b"GET / HT"):
-        assert b"application/problem+json" in exchange(gateway.address, raw)
+        assert b"application/problem+json" in exchange(gateway.address, raw, 60.0)
     assert moved("refused_total") == {
         "host": 1, "path": 1, "policy": 1, "method": 2, "role": 1, "size": 2, "malformed": 1, "slow": 1
     }  # fmt: skip
