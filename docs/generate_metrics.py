@@ -92,7 +92,8 @@ the rules in `monitoring/prometheus`, the dashboards in `monitoring/grafana`.
   nothing), and the text format has no place for them. From a slow bucket to its requests it is the access log that
   leads: every line has its path, its status, `ms`, `request_id` and `trace_id`.
 - Counting costs a request of the gateway about 4 microseconds more than it did without these (1.2 for a counter and
-  2.7 for a histogram, of CPU time, in multiprocess mode; children of labels are looked up once).
+  2.7 for a histogram, of CPU time, in multiprocess mode; children of labels are looked up once), and lending a
+  connection to PostgreSQL 6.5.
 """
 
 
