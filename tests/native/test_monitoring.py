@@ -13,10 +13,13 @@ import yaml
 
 from native.stand_ins import CHECKOUT, eventually, sleeper
 from native.test_platform import programs_of
+from ots_native.env_file import SECRETS
 from ots_native.errors import NativeError
 from ots_native.monitoring import PROGRAMS, webhook_lines
-from ots_native.settings import Ports
-from ots_native.supervision import Program, Supervisor
+from ots_native.platform import Platform
+from ots_native.programs import Programs
+from ots_native.settings import Ports, resolve
+from ots_native.supervision import Program, State, Supervisor
 from ots_native.tools import PACKAGES, fetch_tools, find_tool, tools_folder
 
 TEMPLATE = (CHECKOUT / "monitoring/alertmanager/alertmanager.yml").read_text()
@@ -173,3 +176,17 @@ def test_one_program_is_replaced_while_the_others_run_on(supervisor: Supervisor)
     eventually(lambda: running().keys() == {"service", "watching", "coming"})
     assert running()["service"] == first["service"]
     assert running()["watching"] != first["watching"]
+
+
+def test_a_port_held_by_the_program_that_is_replaced_is_not_taken(
+    fetched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {**dict.fromkeys(SECRETS, "x" * 40), "OTS_MONITORING": "on"}
+    recorded = resolve(given, None, running=False)
+    later = resolve({**given, "OTS_PORT_PROMETHEUS": "9999"}, recorded, running=True)
+    platform = Platform(CHECKOUT, state=tmp_path)
+    programs = Programs(CHECKOUT, tmp_path, later, platform.postgres(later), platform.redis(later))
+    running = [State(name, "RUNNING", 1, 1, "") for name in ("alertmanager", "prometheus", "gateway")]
+    monkeypatch.setattr(platform.supervisor, "states", lambda: running)
+    # Alertmanager is started anew at its port, Prometheus goes to another
+    assert platform._listening_already(programs, recorded) == {"alertmanager", "gateway"}

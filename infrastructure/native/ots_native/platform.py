@@ -131,7 +131,7 @@ class Platform:
                 running = False
             if not running:
                 end_processes(self.state, self.supervisor.data_folders)
-            self._refuse_busy_ports(programs, {state.name for state in self.supervisor.states() if state.pid} - changed)
+            self._refuse_busy_ports(programs, self._listening_already(programs, recorded))
             settings.save(self._record)
             if running:
                 self._say("The platform runs already; starting what does not, and bringing the database up to date.")
@@ -204,6 +204,14 @@ class Platform:
                 "DATABENTO_API_KEY is set and not used: the market is simulated. "
                 "MARKET_SOURCE=databento ./start-dev.sh changes to real data, in a database of their own."
             )
+
+    def _listening_already(self, programs: Programs, recorded: Settings | None) -> set[str]:
+        """Those of our programs that run, but for those that are to move to another port."""
+        running = {state.name for state in self.supervisor.states() if state.pid}
+        if recorded is None:
+            return running
+        ports = programs.ports().items()
+        return running - {programs.listener(name) for name, port in ports if getattr(recorded.ports, name) != port}
 
     def _refuse_busy_ports(self, programs: Programs, running: Collection[str]) -> None:
         busy = []
