@@ -148,9 +148,10 @@ class Supervisor:
         """End those of `names` that run, start those that the configuration written last holds; others run on."""
         if not names:
             return
+        while self._ask_to_stop(names):
+            time.sleep(0.05)
         for name in names:
             with contextlib.suppress(xmlrpc.client.Fault):  # it is not known yet
-                self._rpc().supervisor.stopProcessGroup(name)
                 self._rpc().supervisor.removeProcessGroup(name)
         self._rpc().supervisor.reloadConfig()
         for name in names:
