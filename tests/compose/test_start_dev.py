@@ -97,3 +97,23 @@ def test_a_market_that_is_none_is_refused_before_anything_starts(checkout: Check
     assert refused.returncode == 1
     assert "it is databento or simulated" in refused.stderr
     assert " up -d " not in (checkout.folder / "engine.log").read_text()
+
+
+def test_a_command_line_runs_in_the_container_of_its_program(checkout: Checkout) -> None:
+    checkout.asked_to_start()
+    assert checkout.run("run", "gateway", "ots_gateway.signing_keys", "list").returncode == 0
+    last = (checkout.folder / "engine.log").read_text().splitlines()[-1]
+    # no terminal is asked for where there is none
+    assert " exec -T gateway python -m ots_gateway.signing_keys list | " in last
+    refused = checkout.run("run", "gateway")
+    assert (refused.returncode, "needs a program and a module" in refused.stderr) == (1, True)
+
+
+def test_backup_and_restore_are_the_scripts_of_the_database(checkout: Checkout) -> None:
+    checkout.asked_to_start()
+    (checkout.folder / "database").mkdir()
+    for name in ("backup", "restore"):
+        script = checkout.folder / "database" / f"{name}.sh"
+        script.write_text(f'#!/bin/bash\necho "{name} $*"\n')
+        script.chmod(0o755)
+        assert checkout.run(name, "somewhere", "--check").stdout == f"{name} somewhere --check\n"
