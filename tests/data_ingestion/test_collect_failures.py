@@ -2,13 +2,16 @@
 
 import random
 import time
+from contextlib import closing
 
 import pytest
 from databento_dbn import Schema
 
 from collector_support import OPEN, CollectorProcess, collecting, counts, eventually, running_collector, status
 from dbn import dbn_file, trade
+from ots_common.database import connect
 from ots_common.times import rfc3339
+from ots_ingestion.self_check import check
 from simulator_support import running_simulator
 
 RECORDS = 6000
@@ -20,6 +23,16 @@ def tape(symbol: str, records: int = RECORDS, seconds: float = 3.0) -> dict[str,
     step = int(seconds * SECOND) // records
     made = [trade(OPEN + i // 7 * 7 * step, 100 + i // 3 % 2, 1, sequence=i // 30) for i in range(records)]
     return {"trades.dbn.zst": dbn_file(Schema.TRADES, made, symbols={symbol: 1})}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_differs(market):
+    """After all of it every row that was counted is there as it came, and no other."""
+    yield
+    with closing(connect(market.owner, application="tests")) as connection:
+        done = check(connection, asked_by="test", most_rows=10**9)
+    assert done.rows > RECORDS
+    assert done.difference == 0, done.differences
 
 
 class Place:

@@ -5,11 +5,14 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 
 from databento_dbn import Schema
 
 from data_ingestion_support import Ingestion, settings_for
 from dbn import dbn_file, trade
+from ots_common.database import connect
+from ots_ingestion.self_check import check
 
 OPEN = 1_709_562_600_000_000_000
 RECORDS = 60_000
@@ -66,4 +69,8 @@ def test_kills_lose_nothing_and_double_nothing(market, postgres, redis_server, t
         "SELECT sum(volume) FROM bars_1m JOIN instruments USING (instrument_id) WHERE raw_symbol = 'KILLED'"
     )
     assert volume[0][0] == RECORDS
+    # what the killed ones had counted and not committed is counted once too
+    with closing(connect(market.owner, application="tests")) as connection:
+        done = check(connection, asked_by="test", most_rows=10**9)
+    assert (done.rows, done.difference) == (RECORDS, 0)
     assert list(tmp_path.iterdir()) == []
