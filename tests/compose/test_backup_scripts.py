@@ -83,7 +83,9 @@ def test_a_restore_waits_for_the_platform_to_be_down(checkout, tmp_path):
     assert "ots_common.restore" not in str(checkout.log())
     assert checkout.run("restore.sh", tmp_path, "--check", RUNNING="gateway").stdout == f"{tmp_path}: whole\n"
     assert checkout.run("restore.sh", tmp_path, "--replace", RUNNING="postgres").returncode == 0
-    command = checkout.log()[-1]
+    command, spool = checkout.log()[-2:]
+    assert " run --rm -T --no-deps ingestion-collector python -c " in spool
+    assert '"live"' in spool
     assert command.endswith(
         f"{tmp_path}:/backup:ro migrate python -m ots_common.restore /backup --replace | simulated ots_sim"
     )

@@ -78,8 +78,13 @@ def test_a_stopped_platform_is_backed_up_and_restored(platform, tmp_path, capfd)
             connection.autocommit = True
             connection.cursor().execute("DROP DATABASE ots_sim")
             connection.cursor().execute("DROP DATABASE ots_accounts")
+        spool = platform.state / "spool-simulated"
+        for folder in ("live/EQUS.MINI", "uploads"):
+            (spool / folder).mkdir(parents=True)
         # it runs, and is left running
         backups.restore(platform, backup)
+        # files of a later time than the cursors in the database are no spool of theirs
+        assert [path.name for path in spool.iterdir()] == ["uploads"]
         assert count(platform, "ots_sim", "instruments") == 1
         assert count(platform, "ots_accounts", "users") == 1
         backups.back_up(platform, tmp_path / "another")

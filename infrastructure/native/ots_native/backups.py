@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from ots_native.account import launch_prefix
 from ots_native.errors import NativeError
 from ots_native.platform import Platform
 from ots_native.private_files import locked
-from ots_native.programs import Programs
+from ots_native.programs import SPOOLS, Programs
 from ots_native.settings import Settings
 
 
@@ -42,6 +43,9 @@ def restore(platform: Platform, backup: Path, *, replace: bool = False, check: b
         with _database_server(platform, settings):
             options = ["--replace"] if replace else []
             _run(platform, settings, "ots_common.restore", str(backup.resolve()), *options)
+        # the restored cursors point into files that have been stored, and deleted, since: without a spool the collector
+        # states a gap from where the database ends, and asks the feed for a replay
+        shutil.rmtree(platform.state / SPOOLS[settings.market_source] / "live", ignore_errors=True)
 
 
 @contextmanager

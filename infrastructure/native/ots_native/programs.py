@@ -29,7 +29,7 @@ COUNTING = {
 # the programs whose ports have another name than they
 _LISTENERS = {"simulator_live": SIMULATOR, **COUNTING, **monitoring.PROGRAMS}
 # queued files and captured records of one market never reach the database of another
-_SPOOLS = {"databento": "spool", "simulated": "spool-simulated"}
+SPOOLS = {"databento": "spool", "simulated": "spool-simulated"}
 _FIRST_HISTORY_DAYS = "30"
 # package, name among services (as in UPSTREAMS and the internal tokens), database role
 _PACKAGES = {"gateway": "ots_gateway", "cache": "ots_cache", "ingestion": "ots_ingestion", "analytics": "ots_analytics"}
@@ -200,7 +200,7 @@ class Programs:
             environment |= {secret: values[secret] for secret in ("JWT_SIGNING_KEY", "METRICS_TOKEN")}
             environment |= {"DRAIN_S": values["DRAIN_S"], **self._named(FOR_GATEWAY)}
         if name == "ingestion":
-            environment["SPOOL_DIR"] = str(self._folder(_SPOOLS[self._settings.market_source]))
+            environment["SPOOL_DIR"] = str(self._folder(SPOOLS[self._settings.market_source]))
             environment |= {**self._vendor(), **self._named(FOR_INGESTION)}
         return environment
 
