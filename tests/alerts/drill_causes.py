@@ -6,6 +6,7 @@ import contextlib
 import os
 import resource
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -97,6 +98,15 @@ def _ask_the_cache(drill: Drill) -> None:
     drill.together(2, lambda: drill.api("GET", "cache/option-chains/AAPL"))
 
 
+def _cache_back(drill: Drill) -> None:
+    """A breaker closes with the first request that succeeds."""
+    drill.start("cache")
+    _until_answers(drill, drill.ports.cache)
+    for _ in range(6):
+        time.sleep(1)
+        drill.api("GET", "cache/stock-prices")
+
+
 def _without_postgres(drill: Drill) -> None:
     drill.sql("ALTER SYSTEM SET archive_mode = 'on'")
     drill.sql("ALTER SYSTEM SET archive_command = 'true'")
@@ -158,6 +168,17 @@ def _deadlocks(drill: Drill) -> None:
         other.close()
 
 
+def _ask_for_users(drill: Drill) -> None:
+    drill.together(6, lambda: drill.api("GET", "users"))
+
+
+def _lock_users(drill: Drill) -> None:
+    """Of the gateway: where threads serve, as many wait for the table as there are connections, none for those."""
+    drill.token()
+    drill.hold("LOCK TABLE users IN ACCESS EXCLUSIVE MODE", database="accounts")
+    drill.together(24, lambda: drill.api("GET", "users"))
+
+
 def _ask_slowly(drill: Drill) -> None:
     for path in ("cache/stock-prices", "cache/option-chains/AAPL", "data/quotes/AAPL", "data/trades/AAPL"):
         drill.together(4, lambda path=path: drill.api("GET", path))
@@ -174,7 +195,12 @@ def _no_redis(drill: Drill) -> None:
 
 
 def _redis_back(drill: Drill) -> None:
+    """Who did without it notices when it is asked the next time."""
     drill.start("redis")
+    for _ in range(5):
+        time.sleep(2)
+        drill.api("GET", "cache/stock-prices")
+        drill.api("GET", "analytics/options/AAPL/skew")
 
 
 def _small_redis(drill: Drill) -> None:
@@ -185,8 +211,8 @@ def _small_redis(drill: Drill) -> None:
     refused = int(redis.config_get("maxclients")["maxclients"])
     redis.config_set("maxclients", 1)
     for _ in range(5):
-        with contextlib.suppress(Exception):
-            drill.redis().ping()
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", drill.ports.redis), 5) as one:
+            one.recv(100)
     redis.config_set("maxclients", refused)
 
 
@@ -200,7 +226,8 @@ def _fill_redis(drill: Drill) -> None:
 
 def _large_redis(drill: Drill) -> None:
     redis = drill.redis()
-    redis.config_set("maxmemory", 128 * 2**20)
+    redis.config_set("maxmemory", "256mb")
+    redis.config_set("maxmemory-policy", "volatile-lru")
     drill.release()
 
 
@@ -378,6 +405,20 @@ def _ask_chains(drill: Drill) -> None:
     time.sleep(1)
 
 
+def _no_snapshots(drill: Drill) -> None:
+    drill.stop("analytics-snapshots")
+
+
+def _ask_the_past(drill: Drill) -> None:
+    """Of half a year ago no quotes are stored; each second is a question of its own."""
+    at = datetime.now(UTC) - timedelta(days=180)
+    drill.api("GET", f"analytics/options/AAPL/surface?as_of={at:%Y-%m-%dT%H:%M:%SZ}")
+
+
+def _snapshots_again(drill: Drill) -> None:
+    drill.start("analytics-snapshots")
+
+
 def _swap_back(drill: Drill) -> None:
     drill.sql(
         "DROP TRIGGER drill_swap ON quote_latest; DROP FUNCTION drill_swap();"
@@ -491,7 +532,7 @@ CAUSES = [
             "AvailabilityBurnsSlowly",
         ),
         lambda drill: drill.stop("cache"),
-        lambda drill: drill.start("cache"),
+        _cache_back,
         _ask_the_cache,
     ),
     Cause(
@@ -519,8 +560,15 @@ CAUSES = [
     Cause("connections up to the bound", ("PostgresConnectionsRunOut",), _many_connections, _released),
     Cause("transactions that wait for each other", ("PostgresDeadlocks",), _deadlocks, resolves=False),
     Cause(
+        "a lock on the table of users while they are asked for",
+        ("DatabasePoolExhausted", "DatabaseWaits"),
+        _lock_users,
+        _released,
+        _ask_for_users,
+    ),
+    Cause(
         "a lock on the tables that answers are read from",
-        ("DatabasePoolExhausted", "DatabaseWaits", "HighLatency", "LatencyBurnsFast", "LatencyBurnsSlowly"),
+        ("HighLatency", "LatencyBurnsFast", "LatencyBurnsSlowly"),
         _lock_prices,
         _released,
         _ask_slowly,
@@ -574,6 +622,14 @@ CAUSES = [
         resolves=False,
     ),
     Cause(
+        "no snapshots, and chains asked for as of when nothing is stored",
+        ("NoChainsPriced",),
+        _no_snapshots,
+        _snapshots_again,
+        _ask_the_past,
+        within_s=120,
+    ),
+    Cause(
         "self-check's table renamed, AAPL's rows dropped, a transaction that holds the table of snapshots",
         (
             "SelfCheckFails",
@@ -602,7 +658,6 @@ NOT_CAUSED = {
     "CacheHitsCollapse": "a day of hits and a quarter of an hour of none are not made in minutes",
     "ClockOff": "nobody may set the clock of a machine that others use",
     "MemoryAlmostFull": "the memory is others' too",
-    "NoChainsPriced": "not tried",
     "PostgresReplicaBehind": "there is no replica",
     "ProcessKilledForMemory": "the memory is others' too",
     "SurfaceViolations": "no fit here admits arbitrage between quoted strikes at will",
