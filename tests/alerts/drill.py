@@ -21,7 +21,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -43,6 +43,7 @@ SHORTER = 30
 LEAST_S, MOST_S = 12, 120
 FOR_AT_MOST_S = 2
 _TOKEN_S = 300
+_RESOLVED_S = 40
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 # what else of an expression is another: ages and sizes that nobody waits for or fills here
@@ -144,12 +145,14 @@ class Drill:
 
     # what Prometheus says
 
-    def firing(self) -> set[str]:
-        """The names of the alerts that fire."""
+    def firing(self) -> dict[str, set[str]]:
+        """The alerts that fire, by name: the labels of each."""
         status, body = self.get(f"http://127.0.0.1:{self.ports.prometheus}/api/v1/alerts")
-        if status != 200:
-            return set()
-        return {one["labels"]["alertname"] for one in json.loads(body)["data"]["alerts"] if one["state"] == "firing"}
+        found: dict[str, set[str]] = {}
+        for one in json.loads(body)["data"]["alerts"] if status == 200 else []:
+            if one["state"] == "firing":
+                found.setdefault(one["labels"]["alertname"], set()).add(json.dumps(one["labels"], sort_keys=True))
+        return found
 
     # HTTP
 
@@ -295,10 +298,18 @@ class Drill:
 
     def hold(self, statement: str, *, database: str = "market") -> None:
         """A transaction that stays open with its locks until `release`."""
-        connection = self.connection(database)
-        with connection.cursor() as cursor:
-            cursor.execute(statement)
-        self.held.append(connection)
+        for _ in range(10):
+            connection = self.connection(database)
+            try:
+                with connection.cursor() as cursor:
+                    cursor.execute(statement)
+            except psycopg2.errors.DeadlockDetected:
+                # who writes had one of the tables and wanted the next
+                connection.close()
+                continue
+            self.held.append(connection)
+            return
+        raise RuntimeError("no lock to be had")
 
     def release(self) -> None:
         """End every transaction held."""
@@ -402,19 +413,22 @@ def perform(drill: Drill, cause: Cause, only: set[str] | None) -> list[Seen]:
     wanted = [alert for alert in cause.alerts if only is None or alert in only]
     seen = {alert: Seen(alert, cause.name) for alert in wanted}
     cause.prepare(drill)
-    deadline = time.monotonic() + 60
-    while (already := drill.firing() & set(wanted)) and time.monotonic() < deadline:
+    deadline = time.monotonic() + 30
+    while (already := _of(drill.firing(), wanted)) and time.monotonic() < deadline:
         time.sleep(1)
     for alert in already:
-        seen[alert].note = "fired before its cause"
-    waiting = set(wanted) - already
+        seen[alert].note = "fired of something else before its cause"
+    waiting = set(wanted)
     began = time.monotonic()
+    brought: dict[str, set[str]] = {}
     try:
         cause.bring(drill)
         while waiting and time.monotonic() < began + cause.within_s:
-            for alert in waiting & drill.firing():
-                seen[alert].fired_s = time.monotonic() - began
-            waiting -= {alert for alert in waiting if seen[alert].fired_s is not None}
+            for alert, series in _of(drill.firing(), waiting).items():
+                if new := series - already.get(alert, set()):
+                    seen[alert].fired_s, seen[alert].note = time.monotonic() - began, ""
+                    brought[alert] = new
+            waiting -= set(brought)
             if waiting and cause.again:
                 cause.again(drill)
             time.sleep(0.5)
@@ -431,15 +445,20 @@ def perform(drill: Drill, cause: Cause, only: set[str] | None) -> list[Seen]:
             for one in seen.values():
                 one.note = f"undo: {type(error).__name__}: {error}"[:120]
     undone = time.monotonic()
-    ending = {alert for alert in seen if seen[alert].fired_s is not None} if cause.resolves else set()
-    while ending and time.monotonic() < undone + 40:
-        for alert in ending - drill.firing():
+    ending = dict(brought) if cause.resolves else {}
+    while ending and time.monotonic() < undone + _RESOLVED_S:
+        firing = drill.firing()
+        for alert in [alert for alert, series in ending.items() if not series & firing.get(alert, set())]:
             seen[alert].resolved_s = time.monotonic() - undone
-        ending -= {alert for alert in ending if seen[alert].resolved_s is not None}
+            del ending[alert]
         time.sleep(0.5)
     for alert, one in seen.items():
         one.told = alert in drill.told
     return list(seen.values())
+
+
+def _of(firing: Mapping[str, set[str]], alerts: Collection[str]) -> dict[str, set[str]]:
+    return {alert: series for alert, series in firing.items() if alert in alerts}
 
 
 def table(found: Sequence[Seen], not_caused: Mapping[str, str]) -> str:

@@ -385,7 +385,7 @@ def _rows_vanish(drill: Drill) -> None:
 
 
 def _rows_back(drill: Drill) -> None:
-    drill.sql("INSERT INTO bars_1m SELECT * FROM drill_kept")
+    drill.sql("INSERT INTO bars_1m SELECT * FROM drill_kept ON CONFLICT DO NOTHING")
     drill.sql("DROP TABLE drill_kept")
 
 
@@ -393,9 +393,12 @@ def _swap(drill: Drill) -> None:
     drill.sql(
         "CREATE FUNCTION drill_swap() RETURNS trigger LANGUAGE plpgsql AS $$ DECLARE low numeric; BEGIN"
         " low := NEW.bid; NEW.bid := NEW.ask; NEW.ask := low; RETURN NEW; END $$;"
-        "CREATE TRIGGER drill_swap BEFORE INSERT OR UPDATE ON quote_latest FOR EACH ROW WHEN (NEW.bid < NEW.ask)"
-        " EXECUTE FUNCTION drill_swap();"
-        "UPDATE quote_latest SET ts = ts"
+        + "".join(
+            f"CREATE TRIGGER drill_swap BEFORE INSERT OR UPDATE ON {table} FOR EACH ROW WHEN (NEW.bid < NEW.ask)"
+            " EXECUTE FUNCTION drill_swap();"
+            for table in ("quotes", "quote_latest")
+        )
+        + "UPDATE quote_latest SET ts = ts"
     )
 
 
@@ -420,10 +423,7 @@ def _snapshots_again(drill: Drill) -> None:
 
 
 def _swap_back(drill: Drill) -> None:
-    drill.sql(
-        "DROP TRIGGER drill_swap ON quote_latest; DROP FUNCTION drill_swap();"
-        "UPDATE quote_latest SET bid = ask, ask = bid WHERE bid > ask"
-    )
+    drill.sql("DROP FUNCTION drill_swap() CASCADE;UPDATE quote_latest SET bid = ask, ask = bid WHERE bid > ask")
 
 
 def _slow_things(drill: Drill) -> None:
