@@ -51,6 +51,7 @@ CHANGED: dict[str, list[tuple[str, str]]] = {
     "CollectionDisconnected": [("> 60", "> 5")],
     "DatabasePoolExhausted": [("> 600", "> 20")],
     "FeedMute": [("> 300", "> 15")],
+    "GapsAppear": [("> 20", "> 5")],
     "HighErrorRatio": [("* 300", f"* {LEAST_S}")],
     "HighLatency": [("* 300", f"* {LEAST_S}")],
     "CacheHitsCollapse": [("* 900", "* 30")],

@@ -483,6 +483,13 @@ def _no_faults(drill: Drill) -> None:
     drill.no_faults()
 
 
+def _closed(drill: Drill) -> None:
+    """Each time a gap a schema, until the replay has closed it."""
+    for dataset in ("EQUS.MINI", "OPRA.PILLAR"):
+        drill.fault(kind="drop", dataset=dataset, times=1)
+    time.sleep(7)
+
+
 def _no_connection(drill: Drill) -> None:
     drill.fault(kind="refuse", times=0)
     drill.fault(kind="drop", times=0, after_records=1)
@@ -591,10 +598,11 @@ CAUSES = [
         resolves=False,
     ),
     Cause(
-        "the feed leaves records out",
+        "the feed closes both connections, again and again",
         ("GapsAppear", "GapsOpen"),
-        _fault(kind="skip", after_records=3, records=2),
+        _closed,
         _no_faults,
+        _closed,
         within_s=120,
         resolves=False,
     ),

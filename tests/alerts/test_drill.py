@@ -12,6 +12,7 @@ from alerts.conftest import Tool
 from alerts.drill import CHANGED, main, shortened
 from alerts.drill_causes import CAUSES, NOT_CAUSED
 from alerts.rule_files import RULE_FILES, alerts
+from ots_ingestion import metrics
 
 NAMES = {str(alert["alert"]) for alert in alerts()}
 
@@ -43,3 +44,9 @@ def test_the_list_says_what_would_be_done(capsys: pytest.CaptureFixture[str]) ->
     assert main(["--list"]) == 0
     told = capsys.readouterr().out
     assert all(f"\n{name} " in told for name in NAMES)
+
+
+def test_the_first_failed_part_of_a_backfill_is_an_increase() -> None:
+    """As the drill found: a series that appears with 1 is none, and BackfillPartsFail asks for one."""
+    told = {sample.labels["outcome"] for family in metrics.BACKFILL_PARTS.collect() for sample in family.samples}
+    assert told >= {"done", "empty", "postponed", "failed"}

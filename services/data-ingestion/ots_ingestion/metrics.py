@@ -70,6 +70,9 @@ VENDOR_CALLS = Counter("ots_ingestion_vendor_calls_total", "Calls of Databento's
 BACKFILL_PARTS = Counter(
     "ots_ingestion_backfill_part_outcomes_total", "Parts of backfills by what became of them", ["outcome"]
 )
+# from the start: the first failure is an increase, and not a series that appears
+for _outcome in ("done", "empty", "postponed", "failed"):
+    BACKFILL_PARTS.labels(_outcome)
 BACKFILL_BYTES = Counter("ots_ingestion_backfill_bytes_total", "Bytes downloaded whole, as compressed", ["dataset"])
 BACKFILL_COST = Counter("ots_ingestion_backfill_cost_usd_total", "What downloads that were begun cost", ["dataset"])
 BACKFILL_DOWNLOADS = Gauge("ots_ingestion_backfill_downloads", "Downloads going on", multiprocess_mode="livemax")
