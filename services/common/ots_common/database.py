@@ -89,12 +89,13 @@ class Database:
     def connection(self) -> Iterator[_Pooled]:
         """Lend a connection in a transaction: committed at the end, rolled back when an exception passes."""
         asked = time.perf_counter()
-        if not self._slots.acquire(timeout=self._wait_s):
+        lent = self._slots.acquire(timeout=self._wait_s)
+        self._waited.observe(time.perf_counter() - asked)
+        if not lent:
             self._busy.inc()
             raise unavailable("every database connection of this process is busy")
         try:
             self._lent_now.inc()
-            self._waited.observe(time.perf_counter() - asked)
             connection = self._checkout()
             try:
                 yield connection

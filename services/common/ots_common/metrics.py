@@ -42,7 +42,7 @@ POOL_CONNECTIONS = Gauge(
 )
 POOL_WAIT_SECONDS = Histogram(
     "ots_database_wait_seconds",
-    "How long a caller waited until a connection of the pool was free",
+    "How long a caller waited for a connection of the pool, those included who got none",
     ["service"],
     buckets=(0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
