@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import json
 import os
 import re
@@ -67,7 +68,7 @@ CHANGED: dict[str, list[tuple[str, str]]] = {
     "ServiceDown": [("> 300", "> 10")],
     "SnapshotsLate": [("> 900", "> 90")],
     "SpoolBehind": [("> 900", "> 10")],
-    "SpoolFills": [("> 2147483648", "> 20000000")],
+    "SpoolFills": [("> 2147483648", "> 2000000")],
     "StoreFails": [("> 900", "> 30"), ("> 5", "> 1")],
     "SymbolStale": [("> 1800", "> 45")],
     "WatermarkStale": [("> 300", "> 45")],
@@ -409,6 +410,17 @@ def reload(drill: Drill, name: str) -> None:
     os.kill(drill.pid(name), signal.SIGHUP)
 
 
+@functools.cache
+def _lasting() -> frozenset[str]:
+    """The alerts that look back for so long that nobody waits for their end: they, or what they are recorded from."""
+    rules = [
+        rule for path in RULE_FILES for group in yaml.safe_load(path.read_text())["groups"] for rule in group["rules"]
+    ]
+    return frozenset(
+        rule["alert"] for rule in rules if "alert" in rule and re.search(r"\[\d+[hd]\]|rate\d+[hd]", rule["expr"])
+    )
+
+
 def perform(drill: Drill, cause: Cause, only: set[str] | None) -> list[Seen]:
     """Bring it about, wait for its alerts, take it back, wait until they end."""
     wanted = [alert for alert in cause.alerts if only is None or alert in only]
@@ -446,7 +458,7 @@ def perform(drill: Drill, cause: Cause, only: set[str] | None) -> list[Seen]:
             for one in seen.values():
                 one.note = f"undo: {type(error).__name__}: {error}"[:120]
     undone = time.monotonic()
-    ending = dict(brought) if cause.resolves else {}
+    ending = {alert: series for alert, series in brought.items() if cause.resolves and alert not in _lasting()}
     while ending and time.monotonic() < undone + _RESOLVED_S:
         firing = drill.firing()
         for alert in [alert for alert, series in ending.items() if not series & firing.get(alert, set())]:

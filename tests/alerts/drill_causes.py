@@ -199,7 +199,7 @@ def _redis_back(drill: Drill) -> None:
     drill.start("redis")
     for _ in range(5):
         time.sleep(2)
-        drill.api("GET", "cache/stock-prices")
+        drill.api("GET", "cache/option-chains/AAPL")
         drill.api("GET", "analytics/options/AAPL/skew")
 
 
@@ -340,10 +340,11 @@ def _ask_for_history(drill: Drill, days_ago: int) -> None:
 
 
 def _parts_fail(drill: Drill) -> None:
-    drill.stop("ingestion-backfiller")
-    _ask_for_history(drill, 41)
-    drill.fault(kind="http", status=400, times=0)
-    drill.start("ingestion-backfiller")
+    """First the download alone is refused: what it would cost is to be known. Then everything."""
+    drill.fault(kind="http", call="timeseries.get_range", status=400, times=0)
+    _ask_for_history(drill, 41 + int(time.time()) % 60)
+    time.sleep(5)
+    drill.fault(kind="http", status=500, times=0)
 
 
 def _estimate(drill: Drill) -> None:
@@ -453,7 +454,7 @@ def _worker_anew(drill: Drill) -> None:
 
 def _nothing_stored(drill: Drill) -> None:
     # readers go on; whoever would write waits
-    drill.hold("LOCK TABLE runs, trades, quotes, quote_latest, price_latest, bars_1m IN EXCLUSIVE MODE")
+    drill.hold("LOCK TABLE trades, quotes, quote_latest, price_latest, bars_1m IN EXCLUSIVE MODE")
     day = datetime(2024, 3, 5, tzinfo=UTC).date()
     for size in range(1, 4):
         body = dbn.dbn_file(None, [dbn.trade(dbn.midnight(day), 10.0, size)], day=day)
