@@ -262,7 +262,7 @@ class TestSimulatedMarket:
         ("document", "least"),
         [
             ("DATA_QUALITY.md", 12), ("VOLATILITY_HISTORY.md", 1), ("OPTIONS.md", 20), ("SCAN.md", 3), ("HTTP.md", 5),
-            ("CACHE.md", 8), ("OPERATIONS_MANUAL.md", 10), ("TROUBLESHOOTING.md", 1),
+            ("CACHE.md", 8), ("OPERATIONS_MANUAL.md", 9), ("TROUBLESHOOTING.md", 1),
         ],
     )  # fmt: skip
     def test_the_commands_of_the_documents(self, simulated, document, least):

@@ -73,6 +73,8 @@ def test_role_at_a_route_of_the_gateway(gateway, route, role):
     """A session of its own for each: some of these routes end it."""
     answer = ask(gateway, route, gateway.token(role))
     expected = {401} if role is None else {403} if role < route.role else {200, 201, 204, 404, 409, 422}
+    if role is not None and route.pattern == "/api/v1/logs/levels" and role >= route.role:
+        expected = {422, 503}  # they are kept in Redis, which this gateway does not have
     assert answer.status_code in expected, answer.text
 
 
@@ -85,9 +87,12 @@ def test_scope_at_a_services_route(gateway, keys, route, scope):
         assert answer.json()["type"].endswith(":scope")
 
 
-@pytest.mark.parametrize("scope", [scope for scope in SCOPES if scope != "account"])
-@pytest.mark.parametrize("route", OWN, ids=name_of)
-def test_no_other_scope_reaches_accounts(gateway, keys, route, scope):
+@pytest.mark.parametrize(
+    ("route", "scope"),
+    [(route, scope) for route in OWN for scope in SCOPES if scope != route.scope],
+    ids=lambda one: one if isinstance(one, str) else name_of(one),
+)
+def test_no_other_scope_reaches_a_route_of_the_gateway(gateway, keys, route, scope):
     assert ask(gateway, route, keys[scope]).status_code == 403
 
 
