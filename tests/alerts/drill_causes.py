@@ -648,7 +648,6 @@ NOT_CAUSED = {
     "ClockOff": "nobody may set the clock of a machine that others use",
     "DeadLetters": "a simulated market takes no files of anybody, and all that it sends can be stored",
     "MemoryAlmostFull": "the memory is others' too",
-    "PostgresReplicaBehind": "there is no replica",
     "ProcessKilledForMemory": "the memory is others' too",
     "SurfaceViolations": "no fit here admits arbitrage between quoted strikes at will",
 }
