@@ -168,8 +168,7 @@ class Monitoring:
             "DATA_SOURCE_USER": "ots_monitor",
             "DATA_SOURCE_PASS": settings.values["DB_PASSWORD_MONITOR"],
         }
-        # of PostgreSQL 17 and later the 0.11 of Debian 12 knows no writer's statistics
-        flags = {"web.listen-address": self._address("postgres_exporter"), "no-collector.bgwriter": None}
+        flags = {"web.listen-address": self._address("postgres_exporter")}
         return self._program("postgres_exporter", binary, flags, environment)
 
     def _program(
@@ -183,7 +182,7 @@ class Monitoring:
         folder: Path = Path("/"),
     ) -> Program:
         """What it reads at its start is a part of the program: where that changes, it is started anew."""
-        words = [f"--{flag}" if value is None else f"--{flag}={value}" for flag, value in flags.items()]
+        words = [f"--{flag}={value}" for flag, value in flags.items()]
         given = dict(environment or {})
         if read:
             given["OTS_CONFIGURATION"] = hashlib.sha256("\0".join(read).encode()).hexdigest()[:16]
