@@ -482,7 +482,7 @@ def test_exporters_get_their_passwords_by_the_environment(secrets):
     for source, market in MARKETS.items():
         chosen = {"MARKET_SOURCE": source, "MARKET_DATABASE": market}
         uri = environment_of("postgres-exporter", secrets | chosen)["DATA_SOURCE_URI"]
-        assert uri == f"postgres:5432/{market}?sslmode=disable"
+        assert uri == f"postgres:5432/{market}?sslmode=disable&connect_timeout=2"
     assert environment_of("redis-exporter", secrets)["REDIS_PASSWORD"] == secrets["REDIS_PASSWORD"]
 
 
