@@ -6,6 +6,7 @@ what it shows, in which unit, and what an empty one means: the constructors ask 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
@@ -113,7 +114,7 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Panel:
+class Panel(ABC):
     """A panel. ``no_data``: what it says instead of nothing.
 
     ``runbook``: the section that helps, lower case; ``more``: the uid of the dashboard that says more.
@@ -138,9 +139,9 @@ class Panel:
 
     kind = ""
 
+    @abstractmethod
     def _options(self) -> Json:
         """The options of this kind of panel."""
-        raise NotImplementedError
 
     def _custom(self) -> Json:
         """The field configuration that only this kind has."""
