@@ -3,13 +3,30 @@
 A service subclasses :class:`ServiceSettings` and documents each field of its own; nothing else reads ``os.environ``.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import quote, urlsplit, urlunsplit
 
-from pydantic import Field, SecretStr, StringConstraints, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 InternalKey = Annotated[SecretStr, Field(min_length=32)]
 ServiceName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z-]*$")]
+
+
+def _named_by_variables(keys: Any) -> Any:
+    """The name of a variable holds no hyphen: SIGNING_KEYS__DATA_INGESTION is the key for ``data-ingestion``."""
+    return {name.replace("_", "-"): key for name, key in keys.items()} if isinstance(keys, dict) else keys
+
+
+InternalKeys = Annotated[dict[ServiceName, InternalKey], BeforeValidator(_named_by_variables)]
 
 
 _STREAM = r"(application|access|audit|performance)=(off|DEBUG|INFO|WARNING|ERROR)"
@@ -46,7 +63,14 @@ class LogSettings(BaseSettings):
 
 
 class ServiceSettings(LogSettings):
-    """The environment of any service; see ``.env.example`` for where each value comes from."""
+    """The environment of any service; see ``.env.example`` for where each value comes from.
+
+    Where secrets are handed on one by one and unchanged, as ECS does, none need be part of another value: keys are
+    ``SIGNING_KEYS__<SERVICE>`` and ``ACCEPT_KEYS__<SERVICE>``, Redis' password is ``REDIS_PASSWORD``, and that of the
+    database libpq's own ``PGPASSWORD``.
+    """
+
+    model_config = SettingsConfigDict(env_nested_delimiter="__")
 
     ots_environment: Literal["development", "production"] = "development"
     ots_instance: str = Field("local", description="Names this installation; shown by /health.")
@@ -54,13 +78,24 @@ class ServiceSettings(LogSettings):
     market_calendar: Literal["xnys", "around-the-clock"] = Field(
         "xnys", description="When the market is open. It belongs to the source: real data keep `xnys`."
     )
+    redis_password: SecretStr | None = Field(None, description="Redis' password, where redis_url is without.")
     redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
     database_url: SecretStr
     database_pool_size: int = Field(8, ge=1, le=100, description="Connections at most, a process.")
     database_wait_s: float = Field(5.0, gt=0, description="How long a request waits for a free connection.")
-    accept_keys: dict[ServiceName, InternalKey] = Field(
+    accept_keys: InternalKeys = Field(
         default_factory=dict, description="caller -> secret shared with it: who may call this service"
     )
-    signing_keys: dict[ServiceName, InternalKey] = Field(
+    signing_keys: InternalKeys = Field(
         default_factory=dict, description="audience -> secret shared with it: whom this service may call"
     )
+
+    @field_validator("redis_url")
+    @classmethod
+    def _with_its_password(cls, url: SecretStr, info: ValidationInfo) -> SecretStr:
+        password = info.data.get("redis_password")
+        if password is None:
+            return url
+        parts = urlsplit(url.get_secret_value())
+        location = f":{quote(password.get_secret_value(), safe='')}@{parts.netloc.rpartition('@')[2]}"
+        return SecretStr(urlunsplit(parts._replace(netloc=location)))
