@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analytics_support import Analytics
-from ots_analytics.chain_rates import Rate
-from ots_analytics.chains import Moment, Spot
 from ots_analytics.desk import Desk
-from ots_analytics.priced_chains import ChainInputs, PricedChain, price_chain
-from ots_analytics.stored_contracts import Contracts
+from ots_chains.chain_rates import Rate
+from ots_chains.chains import Moment, Spot
+from ots_chains.priced_chains import ChainInputs, PricedChain, price_chain
+from ots_chains.stored_contracts import Contracts
 from ots_market.symbols import option_symbols
 from ots_quant import american
 from ots_quant.pooled_rate import PooledRate

@@ -10,13 +10,13 @@ import pytest
 
 from analytics_support import Analytics
 from data_ingestion_support import Ingestion, settings_for
-from ots_analytics.chains import Moment
 from ots_analytics.market_glance import share_of_today
 from ots_analytics.routes.custom import CustomModel
 from ots_analytics.routes.market import MarketModel
 from ots_analytics.routes.unusual import UnusualModel
 from ots_analytics.routes.volatility import VolatilityModel
 from ots_analytics.unusual_volume import Thresholds, find_unusual, usual_volume
+from ots_chains.chains import Moment
 from ots_common.times import rfc3339, to_datetime
 from ots_market.sessions import xnys
 from ots_market.symbols import parse_option_symbol

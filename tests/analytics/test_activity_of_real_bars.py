@@ -11,8 +11,8 @@ from scipy import stats
 
 from analytics_support import Analytics
 from data_ingestion_support import Ingestion, settings_for
-from ots_analytics.chains import Moment
 from ots_analytics.volume_history import read_volumes_by_time_of_day
+from ots_chains.chains import Moment
 from ots_common.times import rfc3339, to_nanoseconds
 from ots_market.sessions import xnys
 from ots_quant import indicators

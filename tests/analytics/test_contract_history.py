@@ -12,10 +12,10 @@ from pydantic import SecretStr
 
 from data_ingestion_support import Ingestion, settings_for
 from ots_analytics.app import create_app
-from ots_analytics.chains import Moment
 from ots_analytics.settings import AnalyticsSettings
 from ots_analytics.snapshots import Snapshotter
 from ots_analytics.strategy_analysis import executable
+from ots_chains.chains import Moment
 from ots_common.database import connect
 from ots_common.times import rfc3339, to_datetime
 from ots_common.tokens import HEADER, Caller, sign_internal_token

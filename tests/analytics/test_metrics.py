@@ -8,10 +8,10 @@ import pytest
 from flask import Flask
 from prometheus_client import REGISTRY
 
-from ots_analytics.chains import Chain, Spot
 from ots_analytics.metrics import count_chain
 from ots_analytics.stages import stage, state_stages
 from ots_analytics.volatility import take_snapshot
+from ots_chains.chains import Chain, Spot
 from ots_quant.surface.certificate import Violations
 from priced_chain_support import AGE, AT, MINUTE, NO_RATE, PARITY, SPOT, changed, made_contracts, priced, without
 

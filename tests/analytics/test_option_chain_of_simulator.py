@@ -8,7 +8,7 @@ import pytest
 from data_ingestion_support import Ingestion, settings_for
 from option_chain_support import Analytics, desk_of
 from ots_analytics import desk as desk_module
-from ots_analytics.priced_chains import pooled_rate_of
+from ots_chains.priced_chains import pooled_rate_of
 from ots_common.times import rfc3339
 from ots_simulator.underlyings import BY_SYMBOL, RATE
 from seeded_market import DAY, MINUTE, OPTIONS, TODAY, make_market

@@ -8,9 +8,9 @@ from datetime import date, timedelta
 import numpy as np
 import pytest
 
-from ots_analytics.chain_rates import Rate, rate_of
-from ots_analytics.chains import Chain, Moment, Spot
 from ots_analytics.volatility import data_version, take_snapshot
+from ots_chains.chain_rates import Rate, rate_of
+from ots_chains.chains import Chain, Moment, Spot
 from ots_market.rates import RateAnswer, RateCurve
 from ots_quant import american
 from ots_quant.pooled_rate import PooledRate

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from data_ingestion_support import Ingestion, settings_for
-from ots_analytics.chains import Moment, read_chain
 from ots_analytics.snapshots import Snapshotter
+from ots_chains.chains import Moment, read_chain
 from ots_common.database import connect
 from ots_common.times import to_nanoseconds
 from ots_market.sessions import xnys

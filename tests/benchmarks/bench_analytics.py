@@ -50,8 +50,8 @@ from scipy.optimize import brentq
 
 from conftest import REAL_DATA
 from ots_analytics.app import create_app
-from ots_analytics.chains import Moment
-from ots_analytics.stored_contracts import read_contracts
+from ots_chains.chains import Moment
+from ots_chains.stored_contracts import read_contracts
 from ots_common.times import rfc3339, to_nanoseconds
 from ots_market.sessions import sessions_of
 from ots_quant import warm

@@ -7,15 +7,17 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = {path.name: path for path in ROOT.glob("services/*/ots_*") if path.is_dir() and "egg-info" not in path.name}
-SERVICES = {"ots_gateway", "ots_cache", "ots_ingestion", "ots_analytics", "ots_simulator"}
+SERVICES = {"ots_gateway", "ots_cache", "ots_ingestion", "ots_analytics", "ots_signals", "ots_simulator"}
 ALLOWED = {
     "ots_common": set(),
     "ots_quant": set(),
     "ots_market": {"ots_common"},
+    "ots_chains": {"ots_common", "ots_market", "ots_quant"},
     "ots_gateway": {"ots_common"},
     "ots_cache": {"ots_common", "ots_market"},
     "ots_ingestion": {"ots_common", "ots_market"},
-    "ots_analytics": {"ots_common", "ots_market", "ots_quant"},
+    "ots_analytics": {"ots_common", "ots_market", "ots_quant", "ots_chains"},
+    "ots_signals": {"ots_common", "ots_market", "ots_quant", "ots_chains"},
     "ots_simulator": {"ots_common", "ots_market", "ots_quant"},
 }
 NO_IO = {"flask", "psycopg2", "redis", "requests", "urllib3", "sqlalchemy"}

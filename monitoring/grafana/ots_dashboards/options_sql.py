@@ -13,11 +13,11 @@ DAY_S = 86_400
 _RECENT_DAYS = 7
 """How far back the newest snapshot may lie: over the longest closure of an exchange."""
 _COUNTED_DAYS = 10
-"""As ots_analytics.stored_contracts.OPEN_INTEREST_DAYS."""
+"""As ots_chains.stored_contracts.OPEN_INTEREST_DAYS."""
 _QUOTE_AGE_S = 900
 """As SNAPSHOT_QUOTE_AGE_S: an older quote is stale."""
 _OPTION_QUOTES = "ARRAY[14, 15, 16, 17]::smallint[]"
-"""As ots_analytics.chains.OPTION_QUOTES: consolidated quotes."""
+"""As ots_chains.chains.OPTION_QUOTES: consolidated quotes."""
 _CLOSES_DAYS = 45
 AUTO = "auto"
 ENDS = "to_timestamp(${__to} / 1000.0)"

@@ -26,7 +26,7 @@ from ots_market.versions import data_version
 
 # an answer about now is the answer of its second only
 _NOW_TTL_S = 2.0
-_CODE = ("ots_analytics", "ots_quant", "ots_market", "ots_common")
+_CODE = ("ots_analytics", "ots_chains", "ots_quant", "ots_market", "ots_common")
 _ANY_JSON = frozenset({"", "*/*", "application/json", "application/json, */*"})
 # what belongs to one request, not to its answer
 _OWN_HEADERS = frozenset({"content-type", "content-length", "date", "etag", "server-timing", "x-request-id"})

@@ -11,9 +11,9 @@ from flask import Response
 from ots_analytics.chain_expirations import Columns
 from ots_analytics.chain_queries import UnderlyingPath
 from ots_analytics.desk import Desk
-from ots_analytics.priced_chains import PricedChain
 from ots_analytics.stages import stage, state_stages
 from ots_analytics.table_queries import TableQuery
+from ots_chains.priced_chains import PricedChain
 from ots_common.tables import columns_response, parse_fields
 from ots_market.symbols import canonical_symbol
 

@@ -17,7 +17,7 @@ from ots_quant.parity import Reason
 from ots_quant.surface.build import Shape
 
 if TYPE_CHECKING:
-    from ots_analytics.priced_chains import PricedChain
+    from ots_chains.priced_chains import PricedChain
 
 Columns = dict[str, Any]
 """Of a table, by name: what `ots_common.tables.columns_response` takes."""

@@ -12,8 +12,8 @@ from ots_market.prices import dollars
 from ots_market.symbols import Symbol
 
 if TYPE_CHECKING:
-    from ots_analytics.priced_chains import PricedChain
     from ots_analytics.settings import AnalyticsSettings
+    from ots_chains.priced_chains import PricedChain
 
 
 class UnderlyingPath(RequestModel):

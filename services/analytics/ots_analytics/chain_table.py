@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ots_analytics.chain_expirations import days_from, expirations_of, known
-from ots_analytics.priced_chains import PricedChain
+from ots_chains.priced_chains import PricedChain
 from ots_common.tables import Times, Whole
 from ots_common.times import NS_PER_S
 

@@ -11,13 +11,13 @@ import numpy as np
 from flask import Response
 
 from ots_analytics.answers import Answers, version_in_use
-from ots_analytics.chain_rates import Rate
-from ots_analytics.chains import Moment, underlyings_of
 from ots_analytics.memory import Memory
 from ots_analytics.metrics import count_chain
-from ots_analytics.priced_chains import PricedChain, pooled_rate_of, price_chain, read_inputs
 from ots_analytics.settings import AnalyticsSettings
 from ots_analytics.stages import stage
+from ots_chains.chain_rates import Rate
+from ots_chains.chains import Moment, underlyings_of
+from ots_chains.priced_chains import PricedChain, pooled_rate_of, price_chain, read_inputs
 from ots_common.database import Database
 from ots_common.problems import Problem, invalid
 from ots_common.shared_cache import SharedCache

@@ -14,7 +14,7 @@ from ots_quant.parity import two_sided
 from ots_quant.surface.model import Surface
 
 if TYPE_CHECKING:
-    from ots_analytics.priced_chains import PricedChain
+    from ots_chains.priced_chains import PricedChain
 
 QUANTITIES = {
     "mean_absolute": "E|S - F|, the mean distance of the spot at expiration from its forward; of the straddle E|S - K|,"

@@ -24,7 +24,7 @@ from ots_quant.exposure import (
 from ots_quant.greeks import Greeks
 
 if TYPE_CHECKING:
-    from ots_analytics.priced_chains import PricedChain
+    from ots_chains.priced_chains import PricedChain
 
 Side = Literal["calls_long_puts_short", "calls_short_puts_long", "all_short", "all_long"]
 Volatility = Literal["filled", "quoted"]

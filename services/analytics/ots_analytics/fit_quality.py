@@ -10,7 +10,7 @@ from prometheus_client import Gauge
 from ots_market.underlyings import counted_as
 
 if TYPE_CHECKING:
-    from ots_analytics.priced_chains import PricedChain
+    from ots_chains.priced_chains import PricedChain
 
 FIT_ERROR = Gauge(
     "ots_snapshots_fit_error_ratio",

@@ -8,7 +8,7 @@ from datetime import date
 import numpy as np
 from numpy.typing import NDArray
 
-from ots_analytics.chains import Moment
+from ots_chains.chains import Moment
 from ots_common.database import Database
 from ots_common.times import to_datetime
 

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from psycopg2.extras import RealDictCursor
 
-from ots_analytics.chains import STOCK_QUOTES, Moment, expiry_ns
-from ots_analytics.stored_contracts import OPEN_INTEREST_DAYS, PLANNER
+from ots_chains.chains import STOCK_QUOTES, Moment, expiry_ns
+from ots_chains.stored_contracts import OPEN_INTEREST_DAYS, PLANNER
 from ots_common.database import Database
 from ots_common.times import to_datetime
 from ots_market.instruments import PREFERRED_DATASETS, Instrument

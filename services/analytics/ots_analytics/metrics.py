@@ -9,7 +9,7 @@ from prometheus_client import Counter, Histogram
 from ots_market.underlyings import counted_as
 
 if TYPE_CHECKING:
-    from ots_analytics.priced_chains import PricedChain
+    from ots_chains.priced_chains import PricedChain
 
 STAGES = ("sql", "mathematics", "reading", "scan", "encoding")
 _REASONS = frozenset(

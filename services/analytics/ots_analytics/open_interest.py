@@ -13,7 +13,7 @@ from ots_common.tables import Whole
 from ots_quant.exposure import MaxPain, max_pain, put_call_ratio
 
 if TYPE_CHECKING:
-    from ots_analytics.priced_chains import PricedChain
+    from ots_chains.priced_chains import PricedChain
 
 By = Literal["strike", "expiration", "contract"]
 

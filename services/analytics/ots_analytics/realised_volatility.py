@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ots_analytics.adjusted_bars import AdjustedBars, read_adjusted_bars
-from ots_analytics.chains import Moment
 from ots_analytics.histories import history_of
+from ots_chains.chains import Moment
 from ots_common.database import Database
 from ots_common.problems import Problem
 from ots_market.instruments import Instrument

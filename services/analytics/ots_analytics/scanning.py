@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ots_analytics.chain_table import days_to_expiration
-from ots_analytics.priced_chains import PricedChain
+from ots_chains.priced_chains import PricedChain
 from ots_common.times import NS_PER_S
 from ots_market.prices import SCALE
 from ots_quant import american

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from psycopg2.extras import Json, execute_values
 
-from ots_analytics.chains import Moment
 from ots_analytics.volatility import METHOD, Expiration, ExpirationContracts, Snapshot
+from ots_chains.chains import Moment
 from ots_common.database import Connection, Database
 from ots_common.times import to_datetime
 from ots_market.sessions import Sessions

@@ -19,10 +19,10 @@ import psycopg2
 import structlog
 
 from ots_analytics import snapshot_store, snapshots_metrics
-from ots_analytics.chain_rates import rate_inputs, rate_of
-from ots_analytics.chains import Moment, read_chain, underlyings_of
 from ots_analytics.settings import AnalyticsSettings
 from ots_analytics.volatility import data_version, take_snapshot
+from ots_chains.chain_rates import rate_inputs, rate_of
+from ots_chains.chains import Moment, read_chain, underlyings_of
 from ots_common.database import Connection, Database, connect
 from ots_common.metrics import serve_process
 from ots_market.rates import MAX_AGE_DAYS, curve_known_at

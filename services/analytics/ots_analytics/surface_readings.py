@@ -15,7 +15,7 @@ from ots_quant.surface.model import Surface
 from ots_quant.surface.quotes import LeftOut
 
 if TYPE_CHECKING:
-    from ots_analytics.priced_chains import PricedChain
+    from ots_chains.priced_chains import PricedChain
 
 SKEW_DELTAS = (25, 10)
 _BEFORE, _AFTER = (

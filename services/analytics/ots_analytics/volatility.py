@@ -12,13 +12,13 @@ from datetime import date
 import numpy as np
 from numpy.typing import NDArray
 
-from ots_analytics.chain_rates import Rate
-from ots_analytics.chains import Chain
 from ots_analytics.contract_terms import STATED
 from ots_analytics.fit_quality import observe_fit
 from ots_analytics.metrics import count_chain
-from ots_analytics.priced_chains import ChainInputs, PricedChain, price_chain
-from ots_analytics.stored_contracts import Contracts
+from ots_chains.chain_rates import Rate
+from ots_chains.chains import Chain
+from ots_chains.priced_chains import ChainInputs, PricedChain, price_chain
+from ots_chains.stored_contracts import Contracts
 from ots_market.prices import SCALE
 from ots_market.symbols import option_symbols
 from ots_quant.parity import Forwards, Reason

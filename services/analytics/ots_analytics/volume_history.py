@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ots_analytics.chains import Moment
+from ots_chains.chains import Moment
 from ots_common.copy_binary import copy_out
 from ots_common.database import Connection, Database
 from ots_common.times import to_datetime

@@ -14,7 +14,6 @@ from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel, ConfigDict, Field
 
 from ots_analytics.chain_queries import UnderlyingPath
-from ots_analytics.chains import expiry_ns
 from ots_analytics.contract_terms import GREEK_UNITS
 from ots_analytics.desk import Desk
 from ots_analytics.routes.volatility_history import no_snapshots
@@ -22,6 +21,7 @@ from ots_analytics.settings import AnalyticsSettings
 from ots_analytics.snapshot_store import read_contract_history
 from ots_analytics.table_queries import TableQuery
 from ots_analytics.volatility import METHOD
+from ots_chains.chains import expiry_ns
 from ots_common.database import Database
 from ots_common.problems import Problem, invalid
 from ots_common.schemas import ProblemModel, TableModel, TableRow

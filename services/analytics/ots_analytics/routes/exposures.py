@@ -14,10 +14,10 @@ from ots_analytics.chain_answers import chain_answer, table_answer
 from ots_analytics.chain_expirations import only_expiration
 from ots_analytics.chain_queries import ChainHeadingModel, UnderlyingPath, chain_heading
 from ots_analytics.desk import Desk
-from ots_analytics.priced_chains import PricedChain
 from ots_analytics.routes.surfaces import TAG
 from ots_analytics.settings import AnalyticsSettings
 from ots_analytics.table_queries import ExpirationQuery
+from ots_chains.priced_chains import PricedChain
 from ots_common.database import Database
 from ots_common.schemas import ProblemModel, TableModel, TableRow
 

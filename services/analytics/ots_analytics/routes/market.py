@@ -15,14 +15,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from ots_analytics import market_glance
 from ots_analytics.adjusted_bars import AdjustedBars
 from ots_analytics.chain_queries import AsOfQuery
-from ots_analytics.chains import Moment, underlyings_of
 from ots_analytics.desk import Desk
 from ots_analytics.market_glance import ImpliedNow, NearestExpiration, Price, PutsAndCalls, Quoted
-from ots_analytics.priced_chains import PricedChain
 from ots_analytics.realised_volatility import over_sessions, read_daily
 from ots_analytics.routes import activity_examples
 from ots_analytics.settings import AnalyticsSettings
 from ots_analytics.volatility import constant_maturity
+from ots_chains.chains import Moment, underlyings_of
+from ots_chains.priced_chains import PricedChain
 from ots_common.database import Database
 from ots_common.problems import Problem
 from ots_common.schemas import ProblemModel, TableModel

@@ -16,9 +16,9 @@ from ots_analytics import reading_examples as goog
 from ots_analytics.chain_queries import AsOfQuery, ChainHeadingModel, UnderlyingPath, chain_heading
 from ots_analytics.chain_table import CONTRACT_COLUMNS, UNITS, contract_columns, days_to_expiration, expiration_rows
 from ots_analytics.desk import Desk
-from ots_analytics.priced_chains import PricedChain
 from ots_analytics.settings import AnalyticsSettings
 from ots_analytics.stages import stage, state_stages
+from ots_chains.priced_chains import PricedChain
 from ots_common.database import Database
 from ots_common.paging import decode_cursor, encode_cursor
 from ots_common.problems import invalid

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from ots_analytics.chain_queries import AsOfQuery
-from ots_analytics.chains import Moment
 from ots_analytics.desk import Desk
-from ots_analytics.priced_chains import PricedChain
 from ots_analytics.scan_table import CANDIDATE_COLUMNS, UNITS, candidate_columns
 from ots_analytics.scanning import Candidates, RecentScans, Sort, Wanted, ranked
 from ots_analytics.settings import AnalyticsSettings
 from ots_analytics.stages import stage, state_stages
+from ots_chains.chains import Moment
+from ots_chains.priced_chains import PricedChain
 from ots_common.database import Database
 from ots_common.paging import decode_cursor, encode_cursor
 from ots_common.problems import Problem, invalid

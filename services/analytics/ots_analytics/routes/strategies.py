@@ -16,13 +16,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from ots_analytics.calendar_dates import CalendarDate
 from ots_analytics.chain_expirations import known
 from ots_analytics.chain_queries import ChainQualityModel, RateModel, chain_heading
-from ots_analytics.chains import read_stock_quote
 from ots_analytics.contract_terms import GREEK_UNITS, STATED, years_until
 from ots_analytics.desk import Desk
-from ots_analytics.priced_chains import PricedChain
 from ots_analytics.routes.calculator_examples import STRATEGY, STRATEGY_ANSWER
 from ots_analytics.settings import AnalyticsSettings
 from ots_analytics.strategy_analysis import Analysis, HeldLeg, Outlook, executable
+from ots_chains.chains import read_stock_quote
+from ots_chains.priced_chains import PricedChain
 from ots_common.database import Database
 from ots_common.problems import Problem, invalid
 from ots_common.schemas import ProblemModel, RequestModel

@@ -15,7 +15,6 @@ from ots_analytics.chain_answers import chain_answer, table_answer
 from ots_analytics.chain_expirations import columns_of
 from ots_analytics.chain_queries import ChainHeadingModel, UnderlyingPath, chain_heading
 from ots_analytics.desk import Desk
-from ots_analytics.priced_chains import PricedChain
 from ots_analytics.settings import AnalyticsSettings
 from ots_analytics.surface_readings import (
     certificate_of,
@@ -27,6 +26,7 @@ from ots_analytics.surface_readings import (
     why_no_surface,
 )
 from ots_analytics.table_queries import ExpirationQuery, TableQuery, parse_maturities
+from ots_chains.priced_chains import PricedChain
 from ots_common.database import Database
 from ots_common.problems import invalid
 from ots_common.schemas import ProblemModel, TableModel, TableRow

@@ -15,12 +15,12 @@ from ots_analytics.chain_answers import chain_answer
 from ots_analytics.chain_expirations import known
 from ots_analytics.chain_queries import ChainHeadingModel, UnderlyingPath, chain_heading
 from ots_analytics.desk import Desk
-from ots_analytics.priced_chains import PricedChain
 from ots_analytics.routes import activity_examples
 from ots_analytics.settings import AnalyticsSettings
 from ots_analytics.table_queries import TableQuery
 from ots_analytics.unusual_volume import Thresholds, Unusual, UsualVolume, find_unusual, usual_volume
 from ots_analytics.volume_history import Sides, VolumesByTimeOfDay, read_sides, read_volumes_by_time_of_day
+from ots_chains.priced_chains import PricedChain
 from ots_common.database import Database
 from ots_common.problems import invalid
 from ots_common.schemas import ProblemModel, TableRow

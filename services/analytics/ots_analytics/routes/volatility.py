@@ -14,7 +14,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ots_analytics import implied_rank
 from ots_analytics.chain_queries import AsOfQuery, SpotModel, UnderlyingPath
-from ots_analytics.chains import Moment, Spot, read_spot
 from ots_analytics.desk import Desk
 from ots_analytics.histories import bars_per_year
 from ots_analytics.implied_rank import ImpliedRank, StoredCloses
@@ -23,6 +22,7 @@ from ots_analytics.realised_volatility import ESTIMATORS, Realised, over_session
 from ots_analytics.routes import activity_examples
 from ots_analytics.settings import AnalyticsSettings
 from ots_analytics.volatility import constant_maturity
+from ots_chains.chains import Moment, Spot, read_spot
 from ots_common.database import Database
 from ots_common.problems import Problem, invalid
 from ots_common.schemas import ProblemModel

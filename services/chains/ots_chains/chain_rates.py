@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ots_analytics.chains import Chain
+from ots_chains.chains import Chain
 from ots_market.prices import SCALE
 from ots_market.rates import DAYS_A_YEAR, RateAnswer, RateCurve
 from ots_quant.parity import RATE_HALF_WIDTH, Forwards, group_expirations, implied_forwards

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ots_analytics.chain_rates import Rate, rate_of
-from ots_analytics.chains import Chain, Moment, Spot, read_chain, read_spot
-from ots_analytics.stored_contracts import Contracts, Dates, Floats, Ints, read_contracts
+from ots_chains.chain_rates import Rate, rate_of
+from ots_chains.chains import Chain, Moment, Spot, read_chain, read_spot
+from ots_chains.stored_contracts import Contracts, Dates, Floats, Ints, read_contracts
 from ots_common.database import Database
 from ots_common.times import rfc3339, to_datetime
 from ots_market.prices import SCALE

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ots_analytics.chains import OPTION_QUOTES, Moment, expiry_ns
+from ots_chains.chains import OPTION_QUOTES, Moment, expiry_ns
 from ots_common.copy_binary import copy_out
 from ots_common.database import Database
 from ots_common.times import to_datetime
