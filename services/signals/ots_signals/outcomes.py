@@ -21,7 +21,13 @@ class Barrier(StrEnum):
 
 @dataclass(frozen=True)
 class FillOutcome:
-    """In one fill model. Returns are net of spread as modelled and of fees, on the entry's capital; None where there is none."""
+    """In one fill model. Returns are on the entry's capital; None where there is none.
+
+    ``net_return``: net of the spread as modelled and of fees. ``best_return``, ``worst_return``: of what could have been
+    had minute by minute until the exit, before fees (maximum favourable and adverse excursion). ``exit_price``: 1e-9
+    dollars a share. A position that was entered and could not be left is `Barrier.NOT_FILLED` with a ``worst_return``
+    and no ``net_return``: statistics count it as the loss of its capital; one that was not entered has neither.
+    """
 
     model: str
     barrier: Barrier
@@ -45,11 +51,12 @@ class Attribution:
 
 @dataclass(frozen=True)
 class Baseline:
-    """The signal's barriers on contracts drawn at random, matched on underlying, right, expiration, delta, time of day, spread.
+    """The signal's barriers on contracts drawn at random, matched on right, expiration, delta, time of day and spread.
 
-    ``n``: how many there were (200 asked for); shares and means of those that resolved; ``percentile``: share of them below the
-    signal's net return at touch. ``stock_return``: net of nothing, a delta-matched position in the stock over the same time, on
-    the same capital.
+    ``n``: how many of the same underlying there were (200 asked for) that resolved; shares and means are theirs.
+    ``percentile``: share of them below the signal's net return at touch, those equal to it counted half.
+    ``shuffled_*``: the signal's own contracts at random moments of its session. ``stock_return``: net of nothing, a
+    delta-matched position in the stock over the same time, on the same capital. Abstaining returns 0 and needs no field.
     """
 
     n: int
@@ -57,6 +64,9 @@ class Baseline:
     mean_net: float | None
     median_net: float | None
     percentile: float | None
+    shuffled_n: int
+    shuffled_hit_rate: float | None
+    shuffled_mean_net: float | None
     stock_return: float | None
 
 
@@ -79,12 +89,14 @@ class Outcome:
 class ResolvedSignals:
     """Signals and outcomes side by side, for statistics; arrays of shape (n,), in order of event.
 
-    ``barrier``: of `Barrier` at touch; ``net_touch``/``net_partial``/``net_mid``, ``best``, ``worst``, ``baseline_mean``,
-    ``baseline_hit_rate``, ``percentile``, ``stock_return``: returns, NaN unknown; ``p_target``, ``p_null``: as told at the decision.
+    ``barrier``: of `Barrier` at touch, and so are ``best`` and ``worst``. Returns and shares are NaN where unknown.
+    ``p_target``, ``p_null``, ``fair_value``: as told at the decision (`Odds.fair_value_pct`). ``mode``: of `Mode`.
     """
 
     id: NDArray[np.str_]
     strategy: NDArray[np.str_]
+    strategy_version: NDArray[np.str_]
+    mode: NDArray[np.str_]
     underlying: NDArray[np.str_]
     day: NDArray[np.datetime64]
     hour: NDArray[np.int64]  # of the session's local day, New York
@@ -99,9 +111,11 @@ class ResolvedSignals:
     worst: NDArray[np.float64]
     p_target: NDArray[np.float64]
     p_null: NDArray[np.float64]
+    fair_value: NDArray[np.float64]
     baseline_mean: NDArray[np.float64]
     baseline_hit_rate: NDArray[np.float64]
     percentile: NDArray[np.float64]
+    shuffled_mean: NDArray[np.float64]
     stock_return: NDArray[np.float64]
 
     def __len__(self) -> int:
