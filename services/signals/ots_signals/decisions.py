@@ -1,18 +1,24 @@
 """What a strategy decides: a signal with all that was known and assumed, or an abstention with its reason.
 
-Both are plain values. Their canonical JSON (`canonical`) is what the ledger hashes, so that every field is of a type whose
-JSON is one and the same everywhere: int, str, bool, None, float (shortest form that reads back the same), tuples, mappings
-with string keys.
+Both are plain values. Their canonical JSON (`ots_signals.canonical`) is what the ledger hashes, so that every field is
+of a type whose JSON is one and the same everywhere: int, str, bool, None, finite float, tuples, mappings with string
+keys.
 """
 
 from __future__ import annotations
 
+import hashlib
+import uuid
 from dataclasses import dataclass
 from enum import StrEnum
 
+from ots_signals.canonical import canonical
+
+_MILLISECOND_NS = 1_000_000
+
 
 class Mode(StrEnum):
-    """``live``: decided while the event was new. ``replay``: decided later, of its event's time. ``backtest``: of no ledger."""
+    """``live``: decided while the event was new. ``replay``: later, of its event's time. ``backtest``: of no ledger."""
 
     LIVE = "live"
     REPLAY = "replay"
@@ -29,9 +35,9 @@ class FillModel(StrEnum):
 
 @dataclass(frozen=True)
 class Leg:
-    """One contract of a position. Prices 1e-9 dollars a share; ``quantity``: +1 bought, -1 sold, contracts; ``multiplier`` 100.
+    """One contract of a position. Prices 1e-9 dollars a share; ``quantity``: +1 bought, -1 sold, contracts.
 
-    ``quote_age_ns``: of the quote at the event's cutoff.
+    ``quote_age_ns``: of the quote at the event's cutoff. Volatility and Greeks in the units of ``ots_quant.greeks``.
     """
 
     symbol: str
@@ -56,7 +62,8 @@ class Leg:
 class Barriers:
     """Where a position ends, as returns on ``capital`` (see `Entry`) of the executable value; times ns.
 
-    ``target`` and ``stop``: e.g. 0.075 and -0.30; ``time_ns``: the time stop; ``flat_ns``: when it must be flat at the latest.
+    ``target`` and ``stop``: e.g. 0.075 and -0.30; ``time_ns``: the time stop; ``flat_ns``: when it must be flat at the
+    latest.
     """
 
     target: float
@@ -67,11 +74,11 @@ class Barriers:
 
 @dataclass(frozen=True)
 class Entry:
-    """The position's price in each fill model, 1e-9 dollars a share: positive paid, negative received; fees a share too.
+    """The position's price in each fill model, 1e-9 dollars a share: positive paid, negative received; fees too.
 
-    ``capital``: what a return is measured against, 1e-9 dollars a share: the debit paid at touch, or of a credit the most that
-    can be lost. ``spread_pct``: cost of crossing in and out at once, of capital. ``break_even_pct``: how far the mid must move,
-    of capital, for a net of zero (spread and fees).
+    ``fees``: of entry and exit together. ``capital``: what a return is measured against, 1e-9 dollars a share: the debit
+    paid at touch, or of a credit the most that can be lost. ``spread_pct``: cost of crossing in and out at once, of
+    capital. ``break_even_pct``: how far the mid must move, of capital, for a net of zero (spread and fees).
     """
 
     touch: int
@@ -85,10 +92,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class Odds:
-    """Probabilities of the first barrier; ``target + stop + timeout`` is 1. ``fair``: the same in a market without drift.
+    """Probabilities of the first barrier: the three ``p_`` sum to 1, and so do the ``p_null``, of a market without drift.
 
-    ``fair_value_pct``: expected net return at touch in that market (below zero by the cost); ``expected_value_pct`` with its 90 %
-    interval: as believed, from ``resolved`` outcomes of this strategy known at the decision and the fair market as the prior.
+    ``fair_value_pct``: expected net return at touch in that market (below zero by the cost); ``expected_value_pct`` with
+    its 90 % interval: as believed, from ``resolved`` outcomes of this strategy known at the decision and the fair market
+    as the prior.
     """
 
     p_target: float
@@ -109,9 +117,8 @@ class Odds:
 class Decision:
     """What signals and abstentions have in common. ``event_ns``: the cutoff, nothing later was looked at.
 
-    ``id``: UUIDv7 of the event's millisecond; its other bits are a digest of (strategy, version, parameters_hash, underlying,
-    event_ns, mode, run), so that the same decision has the same id wherever it is made. ``version``: of the strategy, and git sha.
-    ``direction``: +1 up, -1 down, 0 both ways. ``features``: what the strategy looked at.
+    ``id``: see `decision_id`. ``strategy_version``: of its rules; ``code_version``: git sha. ``direction``: +1 up, -1
+    down, 0 both ways. ``features``: what the strategy looked at.
     """
 
     id: str
@@ -167,3 +174,26 @@ class Signal(Decision):
     underlying_price: float
     days_to_expiration: float
     invalidation: str
+
+
+def decision_id(
+    strategy: str,
+    strategy_version: str,
+    parameters_hash: str,
+    underlying: str,
+    event_ns: int,
+    mode: Mode,
+    run: str = "",
+) -> str:
+    """UUIDv7 (RFC 9562) of the event's millisecond whose other bits are a digest of these: the same wherever it is made.
+
+    Live and replay share their ids: an event is decided once in a ledger, whether at once or after a crash, and by
+    whichever build of the code. ``run`` names a backtest, whose decisions are apart.
+    """
+    where = run if mode is Mode.BACKTEST else "ledger"
+    what = canonical([strategy, strategy_version, parameters_hash, underlying, event_ns, where])
+    rest = int.from_bytes(hashlib.sha256(what.encode()).digest()[:10], "big")
+    bits = (event_ns // _MILLISECOND_NS & (1 << 48) - 1) << 80 | rest
+    bits = bits & ~(0xF << 76) | 7 << 76
+    bits = bits & ~(0x3 << 62) | 2 << 62
+    return str(uuid.UUID(int=bits))
