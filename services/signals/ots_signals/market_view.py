@@ -96,12 +96,13 @@ class ChainView:
 class Tape:
     """Executable quotes of some contracts minute by minute after a moment; arrays of shape (contracts, minutes).
 
-    Column j tells what was seen in the minute that ends at ``ends[j]`` (ns): ``bid`` and ``ask`` are the quotes standing
-    at its end, ``bid_low``/``bid_high``/``ask_low``/``ask_high`` the extremes that were executable within it (equal to
-    them where only samples are stored); 1e-9 dollars, 0: no valid two-sided quote. ``age_ns``: of the standing quote at
-    the minute's end. ``spot``: (minutes,) dollars, NaN unknown. ``gap``: (minutes,) whether records may be missing
-    there. The columns reach from the minute after ``start_ns`` to ``end_ns``, or to what is known by now:
-    ``complete`` says that nothing more is to come.
+    Column j tells what was seen in the minute that ends at ``ends[j]`` (ns): ``bid`` and ``ask`` are the quotes that
+    stand at its end, ``bid_low``/``bid_high``/``ask_low``/``ask_high`` the extremes that were executable within it
+    (equal to them where only samples are stored); 1e-9 dollars, 0: no valid two-sided quote. ``age_ns``: of the
+    standing quote at the minute's end, -1 where there is none. ``spot``: (minutes,) dollars, NaN unknown. ``gap``:
+    (minutes,) whether records may be missing there. The columns are the minutes of sessions that end after
+    ``start_ns`` and not after ``end_ns``, as far as they are known by now: ``complete`` says that nothing more is to
+    come.
     """
 
     underlying: str
@@ -119,8 +120,38 @@ class Tape:
     complete: bool
 
 
+@dataclass(frozen=True)
+class DailyVolatility:
+    """Closed sessions, newest last, shape (n,): volatilities as decimals a year, NaN unknown."""
+
+    dates: NDArray[np.datetime64]
+    close: Floats
+    implied_30d: Floats
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Moments and contracts of one underlying to draw matches from; arrays of shape (candidates,).
+
+    ``at_ns``: the moment; ``minute``: of its session, from the open; the rest as in `ChainView`.
+    """
+
+    at_ns: Ints
+    minute: Ints
+    symbol: NDArray[np.str_]
+    right: Floats
+    years: Floats
+    delta: Floats
+    bid: Ints
+    ask: Ints
+
+
+class NotYet(Exception):
+    """What is asked about has not been stored or answered yet: ask again later. Never a reason to skip an event."""
+
+
 class MarketView(Protocol):
-    """A market to decide in."""
+    """A market to decide in. Raises `NotYet` where it cannot tell yet what was known at the moment."""
 
     @property
     def source(self) -> str:
@@ -159,27 +190,5 @@ class TapeView(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class DailyVolatility:
-    """Closed sessions, newest last, shape (n,): volatilities as decimals a year, NaN unknown."""
-
-    dates: NDArray[np.datetime64]
-    close: Floats
-    implied_30d: Floats
-
-
-@dataclass(frozen=True)
-class Pool:
-    """Moments and contracts of one underlying to draw matches from; arrays of shape (candidates,).
-
-    ``at_ns``: the moment; ``minute``: of its session, from the open; the rest as in `ChainView`.
-    """
-
-    at_ns: Ints
-    minute: Ints
-    symbol: NDArray[np.str_]
-    right: Floats
-    years: Floats
-    delta: Floats
-    bid: Ints
-    ask: Ints
+class Market(MarketView, TapeView, Protocol):
+    """Both, of one and the same market: what a backtest runs in."""
