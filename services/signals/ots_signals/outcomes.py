@@ -23,10 +23,11 @@ class Barrier(StrEnum):
 class FillOutcome:
     """In one fill model. Returns are on the entry's capital; None where there is none.
 
-    ``net_return``: net of the spread as modelled and of fees. ``best_return``, ``worst_return``: of what could have been
-    had minute by minute until the exit, before fees (maximum favourable and adverse excursion). ``exit_price``: 1e-9
-    dollars a share. A position that was entered and could not be left is `Barrier.NOT_FILLED` with a ``worst_return``
-    and no ``net_return``: statistics count it as the loss of its capital; one that was not entered has neither.
+    ``net_return``: net of the spread as modelled and of fees. ``best_return``, ``worst_return``: of what could have
+    been had minute by minute until the exit, before fees (maximum favourable and adverse excursion). ``exit_price``:
+    1e-9 dollars a share. A position that was entered and could not be left is `Barrier.NOT_FILLED` with a
+    ``worst_return`` and no ``net_return``: statistics count it as the loss of its capital. One that was not entered
+    has neither.
     """
 
     model: str
@@ -56,7 +57,7 @@ class Baseline:
     ``n``: how many of the same underlying there were (200 asked for) that resolved; shares and means are theirs.
     ``percentile``: share of them below the signal's net return at touch, those equal to it counted half.
     ``shuffled_*``: the signal's own contracts at random moments of its session. ``stock_return``: net of nothing, a
-    delta-matched position in the stock over the same time, on the same capital. Abstaining returns 0 and needs no field.
+    delta-matched position in the stock over the same time, on the same capital. Abstaining returns 0: no field.
     """
 
     n: int
@@ -72,7 +73,10 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of one signal; ``revision`` 0 first, higher where late data changed it. ``data_digest``: of the tape it rests on."""
+    """Of one signal; ``revision`` 0 first, higher where late data changed it.
+
+    ``data_digest``: of the minutes of the tape that it rests on.
+    """
 
     signal_id: str
     revision: int
