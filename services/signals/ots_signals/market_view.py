@@ -52,10 +52,10 @@ class ChainView:
 
     ``symbol``: OSI without blanks; ``expiration``: datetime64[D]; ``right``: +1 call, -1 put; ``strike``: dollars;
     ``years``: of 365 days to the close of the expiration's session. ``bid``, ``ask``: 1e-9 dollars, 0 for a side that
-    is missing, stale or crossed; sizes -1 unknown; ``quoted_at``: ns, 0 never. Volatility and Greeks: NaN where there
-    is none, in the units of ``ots_quant.greeks``. ``spot``: dollars, NaN unknown. ``reason``: why a contract has no
-    volatility, empty where it has one. ``theoretical``: the surface's value, dollars. ``gaps``: open gaps that may hide
-    quotes just before. ``digest``: the same for the same inputs.
+    is missing, both 0 where the quote is too old or crossed; sizes -1 unknown; ``quoted_at``: ns, 0 never. Volatility
+    and Greeks: NaN where there is none, in the units of ``ots_quant.greeks``. ``spot``: dollars, NaN unknown.
+    ``reason``: why a contract has no volatility, empty where it has one. ``theoretical``: the surface's value, dollars.
+    ``gaps``: open gaps that may hide quotes just before. ``digest``: the same for the same inputs.
     """
 
     underlying: str
@@ -98,11 +98,12 @@ class Tape:
 
     Column j tells what was seen in the minute that ends at ``ends[j]`` (ns): ``bid`` and ``ask`` are the quotes that
     stand at its end, ``bid_low``/``bid_high``/``ask_low``/``ask_high`` the extremes that were executable within it
-    (equal to them where only samples are stored); 1e-9 dollars, 0: no valid two-sided quote. ``age_ns``: of the
-    standing quote at the minute's end, -1 where there is none. ``spot``: (minutes,) dollars, NaN unknown. ``gap``:
-    (minutes,) whether records may be missing there. The columns are the minutes of sessions that end after
-    ``start_ns`` and not after ``end_ns``, as far as they are known by now: ``complete`` says that nothing more is to
-    come.
+    (equal to them where only samples are stored); 1e-9 dollars. Both sides are 0 where no quote is valid (none, too
+    old, crossed); 0 on one side alone is a valid quote without that side: with an ask and no bid a contract sells for
+    nothing. ``age_ns``: of the standing quote at the minute's end, -1 where there is none. ``spot``: (minutes,)
+    dollars, NaN unknown. ``gap``: (minutes,) whether records may be missing there. The columns are the minutes of
+    sessions that end after ``start_ns`` and not after ``end_ns``, as far as they are known by now: ``complete`` says
+    that nothing more is to come.
     """
 
     underlying: str
