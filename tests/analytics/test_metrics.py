@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from flask import Flask
 from prometheus_client import REGISTRY
@@ -71,6 +72,19 @@ def test_a_surface_that_admits_arbitrage(moved, contracts):
     count_chain(replace(chain, surface=replace(chain.surface, certificate=planted)))
     assert moved("surface_fits_total") == {"violating": 1}
     assert moved("surface_violations_total") == {"SPY/butterfly": 3, "SPY/calendar": 2}
+
+
+def test_a_surface_far_from_its_quotes(moved, contracts):
+    """Each expiration shows the prices of another: the fit stays without arbitrage, and leaves most quotes aside."""
+    days = np.unique(contracts.expiration)
+    source = np.arange(contracts.strike.size)
+    for day, other in zip(days, days[::-1], strict=True):
+        source[contracts.expiration == day] = np.flatnonzero(contracts.expiration == other)
+    assert (contracts.strike[source] == contracts.strike).all()
+    chain = replace(priced(replace(contracts, bid=contracts.bid[source], ask=contracts.ask[source])), underlying="SPY")
+    count_chain(chain)
+    assert chain.surface.certificate.arbitrage_free_inside
+    assert moved("surface_fits_total") == {"far": 1}
 
 
 @pytest.mark.parametrize(("why", "more"), [("no_spot", {"spot": None}), ("no_rate", {"rate": NO_RATE})])

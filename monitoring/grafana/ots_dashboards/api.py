@@ -442,7 +442,7 @@ _COMPUTING = Row(
         ),
         TimeSeries(
             "Surfaces",
-            "Surfaces fitted a minute: `clean` has no arbitrage between the quoted strikes.",
+            "Surfaces fitted a minute: `clean` has no arbitrage between strikes, and is near most quotes.",
             [
                 Prometheus(
                     or_zero("60 * " + rate("ots_analytics_surface_fits_total", ["outcome"]), "analytics", "outcome"),
@@ -452,7 +452,7 @@ _COMPUTING = Row(
             "cpm",
             no_data=NOT_SCRAPED,
             minimum=0,
-            looks=[Look("clean", color=GREEN), Look("violating", color=RED)],
+            looks=[Look("clean", color=GREEN), Look("far", color=YELLOW), Look("violating", color=RED)],
             runbook="surfacefitsfail",
         ),
         TimeSeries(

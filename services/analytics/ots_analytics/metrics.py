@@ -10,13 +10,16 @@ from ots_market.underlyings import counted_as
 
 if TYPE_CHECKING:
     from ots_chains.priced_chains import PricedChain
+    from ots_quant.surface.certificate import Certificate
 
 STAGES = ("sql", "mathematics", "reading", "scan", "encoding")
 _REASONS = frozenset(
     {"no_quote", "stale", "crossed", "no_bid", "no_ask", "no_spot", "no_rate", "no_forward", "below_intrinsic",
      "above_bound", "no_volatility"}
 )  # fmt: skip
-_FITS = ("clean", "violating", "none")
+_FITS = ("clean", "far", "violating", "none")
+# of the contracts fitted; of quotes that do not contradict each other nineteen in twenty and more do
+_LEAST_WITHIN_SPREAD = 0.75
 _KINDS = ("butterfly", "calendar", "between")
 
 STAGE_SECONDS = Histogram(
@@ -37,7 +40,8 @@ CONTRACTS = Counter(
 )
 SURFACE_FITS = Counter(
     "ots_analytics_surface_fits_total",
-    "Surfaces fitted: clean (no arbitrage between the quoted strikes), violating, or none (no expiration could be)",
+    "Surfaces fitted: clean; far (more than a quarter of the contracts fitted do not enclose it: no surface without"
+    " arbitrage fits their quotes); violating (arbitrage between the quoted strikes); or none (no expiration could be)",
     ["outcome"],
 )
 SURFACE_VIOLATIONS = Counter(
@@ -63,10 +67,16 @@ def count_chain(chain: PricedChain) -> None:
     if chain.surface is None:
         return
     found = chain.surface.certificate
-    fit = "none" if not chain.surface.years.size else "clean" if found.arbitrage_free_inside else "violating"
-    SURFACE_FITS.labels(fit).inc()
+    SURFACE_FITS.labels(_fit(found) if chain.surface.years.size else "none").inc()
     for kind, part in zip(_KINDS, (found.butterfly_inside, found.calendar_inside, found.between_inside), strict=True):
         SURFACE_VIOLATIONS.labels(underlying, kind).inc(part.failing)
+
+
+def _fit(found: Certificate) -> str:
+    """A fit gives up quotes before it admits arbitrage: such as contradict each other show in its distance."""
+    if not found.arbitrage_free_inside:
+        return "violating"
+    return "clean" if found.share_within_spread >= _LEAST_WITHIN_SPREAD else "far"
 
 
 def _outcome(chain: PricedChain) -> str:
@@ -79,5 +89,5 @@ def _outcome(chain: PricedChain) -> str:
 
 _other_stage = STAGE_SECONDS.labels("other")
 _stages = {name: STAGE_SECONDS.labels(name) for name in STAGES}
-for _fit in _FITS:
-    SURFACE_FITS.labels(_fit)
+for _name in _FITS:
+    SURFACE_FITS.labels(_name)
