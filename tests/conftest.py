@@ -71,13 +71,14 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 
 
 class MarketDatabase:
-    """A freshly provisioned market database: DSNs of its owner, its reader, and the writer of snapshots."""
+    """A freshly provisioned market database: DSNs of its owner, its reader, the writers of snapshots and signals."""
 
     def __init__(self, server: PostgresServer, name: str) -> None:
         self.name = name
         self.owner = server.url("ots", "owner-password", name)
         self.reader = server.url("ots_reader", "reader-password", name)
         self.snapshots = server.url("ots_snapshots", "snapshots-password", name)
+        self.signals = server.url("ots_signals", "signals-password", name)
         self.database = Database(self.owner, application="tests", size=4)
 
 
@@ -93,6 +94,7 @@ def provisioned(server: PostgresServer) -> Iterator[tuple[str, str]]:
             db_password_owner="owner-password",
             db_password_reader="reader-password",
             db_password_snapshots="snapshots-password",
+            db_password_signals="signals-password",
             db_password_accounts="accounts-password",
             db_password_grafana="grafana-password",
             db_password_monitor="monitor-password",

@@ -110,6 +110,27 @@ CREATE FUNCTION due_upkeep(p_now timestamp with time zone, p_ahead interval) RET
     SELECT table_name, action, detail, command FROM steps ORDER BY turn, table_name, starts
 $$;
 
+CREATE FUNCTION extend_signal_ledger() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    v_seq  bigint := 0;
+    v_hash bytea := decode(repeat('00', 32), 'hex');
+BEGIN
+    PERFORM pg_advisory_xact_lock(1397311308);
+    SELECT seq, hash INTO v_seq, v_hash FROM signal_ledger ORDER BY seq DESC LIMIT 1;
+    IF NOT FOUND THEN
+        v_seq := 0;
+        v_hash := decode(repeat('00', 32), 'hex');
+    END IF;
+    IF NEW.seq IS DISTINCT FROM v_seq + 1 OR NEW.previous_hash IS DISTINCT FROM v_hash
+        OR NEW.hash IS DISTINCT FROM sha256(v_hash || convert_to(NEW.body, 'UTF8')) THEN
+        RAISE integrity_constraint_violation USING MESSAGE = format('row %s does not follow row %s of the ledger', NEW.seq, v_seq);
+    END IF;
+    RETURN NEW;
+END
+$$;
+
 CREATE FUNCTION is_kept(p_table text, p_starts timestamp with time zone, p_ends timestamp with time zone) RETURNS boolean
     LANGUAGE sql STABLE
     SET "TimeZone" TO 'UTC'
@@ -314,6 +335,14 @@ CREATE FUNCTION row_checksum(p_names text[], p_sums numeric[]) RETURNS numeric
     SELECT mod(mod(coalesce(sum(value * factor), 0), 18446744073709551616) + 18446744073709551616, 18446744073709551616)
     FROM (SELECT value, ('x' || encode(substr(sha256(convert_to(name, 'UTF8')), 1, 6), 'hex'))::bit(48)::bigint | 1 AS factor
           FROM unnest(p_names, p_sums) AS given (name, value)) AS weighed
+$$;
+
+CREATE FUNCTION signal_ledger_is_append_only() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    RAISE insufficient_privilege USING MESSAGE = 'rows of the ledger are only ever added';
+END
 $$;
 
 CREATE FUNCTION time_table_flavour() RETURNS text
@@ -972,6 +1001,131 @@ ALTER TABLE self_checks ALTER COLUMN check_id ADD GENERATED ALWAYS AS IDENTITY (
     CACHE 1
 );
 
+CREATE TABLE signal_backtests (
+    backtest_id text NOT NULL,
+    requested_by text NOT NULL,
+    requested_at timestamp with time zone DEFAULT now() NOT NULL,
+    request jsonb NOT NULL,
+    state text DEFAULT 'queued'::text NOT NULL,
+    attempts integer DEFAULT 0 NOT NULL,
+    started_at timestamp with time zone,
+    finished_at timestamp with time zone,
+    error text,
+    report text,
+    page text,
+    CONSTRAINT signal_backtests_check CHECK (((state = 'done'::text) = (report IS NOT NULL))),
+    CONSTRAINT signal_backtests_check1 CHECK (((state = ANY (ARRAY['done'::text, 'failed'::text, 'cancelled'::text])) = (finished_at IS NOT NULL))),
+    CONSTRAINT signal_backtests_state_check CHECK ((state = ANY (ARRAY['queued'::text, 'running'::text, 'done'::text, 'failed'::text, 'cancelled'::text])))
+);
+
+COMMENT ON TABLE signal_backtests IS 'Asked for over HTTP, run one at a time by the worker of signals';
+
+CREATE TABLE signal_cursors (
+    underlying text NOT NULL,
+    event_ns bigint NOT NULL,
+    attempts integer DEFAULT 0 NOT NULL,
+    retry_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    error text,
+    moved_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+COMMENT ON TABLE signal_cursors IS 'How far each underlying is decided; whoever decides holds the row locked, and moves it in the transaction that adds what was decided';
+
+COMMENT ON COLUMN signal_cursors.event_ns IS 'Minute bars that closed up to then are decided';
+
+COMMENT ON COLUMN signal_cursors.attempts IS 'How often the next one was tried in vain';
+
+CREATE TABLE signal_ledger (
+    seq bigint NOT NULL,
+    previous_hash bytea NOT NULL,
+    hash bytea NOT NULL,
+    body text NOT NULL,
+    kind text GENERATED ALWAYS AS (((body)::jsonb ->> 'kind'::text)) STORED NOT NULL,
+    id text GENERATED ALWAYS AS (((body)::jsonb ->> 'id'::text)) STORED NOT NULL,
+    decided_ns bigint GENERATED ALWAYS AS ((((body)::jsonb ->> 'decided_ns'::text))::bigint) STORED NOT NULL,
+    committed_ns bigint GENERATED ALWAYS AS ((((body)::jsonb ->> 'committed_ns'::text))::bigint) STORED NOT NULL,
+    strategy text GENERATED ALWAYS AS (((body)::jsonb #>> '{record,strategy}'::text[])) STORED,
+    underlying text GENERATED ALWAYS AS (((body)::jsonb #>> '{record,underlying}'::text[])) STORED,
+    session text GENERATED ALWAYS AS (((body)::jsonb #>> '{record,session}'::text[])) STORED,
+    event_ns bigint GENERATED ALWAYS AS ((((body)::jsonb #>> '{record,event_ns}'::text[]))::bigint) STORED,
+    strategy_version text GENERATED ALWAYS AS (((body)::jsonb #>> '{record,strategy_version}'::text[])) STORED,
+    mode text GENERATED ALWAYS AS (((body)::jsonb #>> '{record,mode}'::text[])) STORED,
+    direction smallint GENERATED ALWAYS AS ((((body)::jsonb #>> '{record,direction}'::text[]))::smallint) STORED,
+    why text GENERATED ALWAYS AS (((body)::jsonb #>> '{record,why}'::text[])) STORED,
+    days_to_expiration double precision GENERATED ALWAYS AS ((((body)::jsonb #>> '{record,days_to_expiration}'::text[]))::double precision) STORED,
+    odds jsonb GENERATED ALWAYS AS (((body)::jsonb #> '{record,odds}'::text[])) STORED,
+    signal_id text GENERATED ALWAYS AS (((body)::jsonb #>> '{record,signal_id}'::text[])) STORED,
+    revision integer GENERATED ALWAYS AS ((((body)::jsonb #>> '{record,revision}'::text[]))::integer) STORED,
+    resolved_of_ns bigint GENERATED ALWAYS AS ((((body)::jsonb #>> '{record,resolved_of_ns}'::text[]))::bigint) STORED,
+    barrier text GENERATED ALWAYS AS ((jsonb_path_query_first((body)::jsonb, '$."record"."fills"[*]?(@."model" == "touch")."barrier"'::jsonpath) #>> '{}'::text[])) STORED,
+    fills jsonb GENERATED ALWAYS AS (((body)::jsonb #> '{record,fills}'::text[])) STORED,
+    baseline jsonb GENERATED ALWAYS AS (NULLIF(((body)::jsonb #> '{record,baseline}'::text[]), 'null'::jsonb)) STORED,
+    CONSTRAINT signal_ledger_check CHECK (((((body)::jsonb ->> 'seq'::text))::bigint = seq)),
+    CONSTRAINT signal_ledger_check1 CHECK (((kind = 'outcome'::text) OR (ROW(strategy, underlying, session, event_ns, mode, direction) IS NOT NULL))),
+    CONSTRAINT signal_ledger_check2 CHECK (((kind <> 'outcome'::text) OR (ROW(signal_id, revision, barrier) IS NOT NULL))),
+    CONSTRAINT signal_ledger_hash_check CHECK ((octet_length(hash) = 32)),
+    CONSTRAINT signal_ledger_kind_check CHECK ((kind = ANY (ARRAY['signal'::text, 'abstention'::text, 'outcome'::text]))),
+    CONSTRAINT signal_ledger_previous_hash_check CHECK ((octet_length(previous_hash) = 32)),
+    CONSTRAINT signal_ledger_seq_check CHECK ((seq > 0))
+);
+
+COMMENT ON TABLE signal_ledger IS 'Signals, abstentions and outcomes in one chain; rows are only ever added, see docs/SIGNALS.md';
+
+COMMENT ON COLUMN signal_ledger.hash IS 'SHA-256 of previous_hash and the bytes of body; the first previous_hash is 32 zero bytes';
+
+COMMENT ON COLUMN signal_ledger.body IS 'Canonical JSON: seq, kind, id, decided_ns, committed_ns, record. Every other column but the hashes is made from it';
+
+COMMENT ON COLUMN signal_ledger.id IS 'A decision''s says strategy, parameters, underlying and event, so that whatever decides again about the same adds nothing; an outcome''s is its signal''s and its revision';
+
+COMMENT ON COLUMN signal_ledger.committed_ns IS 'When the row was put into its transaction, which ends at once';
+
+CREATE TABLE signal_resolutions (
+    signal_id text NOT NULL,
+    underlying text NOT NULL,
+    session date NOT NULL,
+    event_ns bigint NOT NULL,
+    flat_ns bigint NOT NULL,
+    revision integer DEFAULT '-1'::integer NOT NULL,
+    data_digest text,
+    data_version text,
+    attempts integer DEFAULT 0 NOT NULL,
+    due_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    error text
+);
+
+COMMENT ON TABLE signal_resolutions IS 'Every signal of the ledger, and how far its outcome is; made anew from the ledger when it is lost';
+
+COMMENT ON COLUMN signal_resolutions.revision IS 'The newest outcome''s; -1: it has none yet';
+
+COMMENT ON COLUMN signal_resolutions.data_version IS 'Of the market''s data when its outcome was last looked at: another one makes it be looked at again';
+
+CREATE TABLE signal_trials (
+    trial_id bigint NOT NULL,
+    run text NOT NULL,
+    strategy text NOT NULL,
+    parameters_hash text NOT NULL,
+    parameters jsonb NOT NULL,
+    signals integer NOT NULL,
+    days integer NOT NULL,
+    sharpe double precision,
+    made_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+COMMENT ON TABLE signal_trials IS 'Every set of parameters that was ever tried on data: the best of many looks good by chance, so the statistics ask how many there were';
+
+COMMENT ON COLUMN signal_trials.run IS 'A digest of the data and the dates: the same trial again is the same row';
+
+COMMENT ON COLUMN signal_trials.sharpe IS 'Of daily net returns at touch, not made annual; NULL where it cannot be told';
+
+ALTER TABLE signal_trials ALTER COLUMN trial_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME signal_trials_trial_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE statistics (
     instrument_id integer NOT NULL,
     ts timestamp with time zone NOT NULL,
@@ -1294,6 +1448,27 @@ ALTER TABLE ONLY self_check_stretches
 ALTER TABLE ONLY self_checks
     ADD CONSTRAINT self_checks_pkey PRIMARY KEY (check_id);
 
+ALTER TABLE ONLY signal_backtests
+    ADD CONSTRAINT signal_backtests_pkey PRIMARY KEY (backtest_id);
+
+ALTER TABLE ONLY signal_cursors
+    ADD CONSTRAINT signal_cursors_pkey PRIMARY KEY (underlying);
+
+ALTER TABLE ONLY signal_ledger
+    ADD CONSTRAINT signal_ledger_id_key UNIQUE (id);
+
+ALTER TABLE ONLY signal_ledger
+    ADD CONSTRAINT signal_ledger_pkey PRIMARY KEY (seq);
+
+ALTER TABLE ONLY signal_resolutions
+    ADD CONSTRAINT signal_resolutions_pkey PRIMARY KEY (signal_id);
+
+ALTER TABLE ONLY signal_trials
+    ADD CONSTRAINT signal_trials_pkey PRIMARY KEY (trial_id);
+
+ALTER TABLE ONLY signal_trials
+    ADD CONSTRAINT signal_trials_run_strategy_parameters_hash_key UNIQUE (run, strategy, parameters_hash);
+
 ALTER TABLE ONLY statistics
     ADD CONSTRAINT statistics_pkey PRIMARY KEY (instrument_id, ts, digest, ord);
 
@@ -1348,7 +1523,25 @@ CREATE INDEX runs_newest ON runs USING btree (created_at DESC, run_id DESC);
 
 CREATE INDEX runs_waiting ON runs USING btree (created_at, run_id) WHERE (status = ANY (ARRAY['queued'::text, 'running'::text]));
 
+CREATE INDEX signal_backtests_when ON signal_backtests USING btree (requested_at, backtest_id);
+
+CREATE INDEX signal_ledger_events ON signal_ledger USING btree (event_ns, seq) WHERE (kind <> 'outcome'::text);
+
+CREATE INDEX signal_ledger_of_underlying ON signal_ledger USING btree (underlying, seq) WHERE (kind <> 'outcome'::text);
+
+CREATE UNIQUE INDEX signal_ledger_outcomes ON signal_ledger USING btree (signal_id, revision) WHERE (kind = 'outcome'::text);
+
+CREATE INDEX signal_resolutions_open ON signal_resolutions USING btree (flat_ns) WHERE (revision < 0);
+
+CREATE INDEX signal_resolutions_session ON signal_resolutions USING btree (session);
+
 CREATE TRIGGER added AFTER INSERT ON instruments REFERENCING NEW TABLE AS revised FOR EACH STATEMENT EXECUTE FUNCTION note_revised_instruments();
+
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON signal_ledger FOR EACH STATEMENT EXECUTE FUNCTION signal_ledger_is_append_only();
+
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON signal_trials FOR EACH STATEMENT EXECUTE FUNCTION signal_ledger_is_append_only();
+
+CREATE TRIGGER extend BEFORE INSERT ON signal_ledger FOR EACH ROW EXECUTE FUNCTION extend_signal_ledger();
 
 CREATE TRIGGER noted AFTER INSERT OR UPDATE ON volatility_snapshots FOR EACH ROW EXECUTE FUNCTION note_snapshot();
 

@@ -149,6 +149,7 @@ class Arena:
                 db_password_owner="owner-password",
                 db_password_reader="reader-password",
                 db_password_snapshots="snapshots-password",
+                db_password_signals="signals-password",
                 db_password_accounts="accounts-password",
                 db_password_grafana="grafana-password",
                 db_password_monitor="monitor-password",

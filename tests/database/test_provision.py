@@ -37,6 +37,7 @@ def run_as_command(settings, **changes):
         "DB_PASSWORD_OWNER": settings.db_password_owner,
         "DB_PASSWORD_READER": settings.db_password_reader,
         "DB_PASSWORD_SNAPSHOTS": settings.db_password_snapshots,
+        "DB_PASSWORD_SIGNALS": settings.db_password_signals,
         "DB_PASSWORD_ACCOUNTS": settings.db_password_accounts,
         "DB_PASSWORD_GRAFANA": settings.db_password_grafana,
         "DB_PASSWORD_MONITOR": settings.db_password_monitor,
@@ -77,13 +78,13 @@ def assert_whole(settings):
     market, accounts = settings.market_database, settings.accounts_database
     reached = {
         (r, d)
-        for r in ("ots", "ots_reader", "ots_snapshots", "ots_accounts", "ots_grafana", "ots_monitor")
+        for r in ("ots", "ots_reader", "ots_snapshots", "ots_signals", "ots_accounts", "ots_grafana", "ots_monitor")
         for d in (market, accounts)
         if can_connect(settings, r, d)
     }
     assert reached == {
-        ("ots", market), ("ots_reader", market), ("ots_snapshots", market), ("ots_accounts", accounts),
-        ("ots_grafana", market), ("ots_monitor", market),
+        ("ots", market), ("ots_reader", market), ("ots_snapshots", market), ("ots_signals", market),
+        ("ots_accounts", accounts), ("ots_grafana", market), ("ots_monitor", market),
     }  # fmt: skip
     reader = as_role(settings.admin_database_url.get_secret_value(), "ots_reader", market)
     with closing(connect(reader, application="tests")) as connection, connection.cursor() as cursor:
@@ -146,7 +147,7 @@ def test_an_administrator_need_not_be_a_superuser(postgres, settings):
     administer(
         postgres.admin_url,
         f"CREATE ROLE {admin} LOGIN CREATEROLE CREATEDB PASSWORD 'managed-password'",
-        "GRANT ots, ots_reader, ots_snapshots, ots_accounts, ots_audit, ots_grafana, ots_monitor"
+        "GRANT ots, ots_reader, ots_snapshots, ots_signals, ots_accounts, ots_audit, ots_grafana, ots_monitor"
         f" TO {admin} WITH ADMIN OPTION",
     )
     url = f"postgresql://{admin}:managed-password@127.0.0.1:{postgres.port}/postgres"

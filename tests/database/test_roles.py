@@ -16,6 +16,7 @@ def settings(postgres, market, accounts, **passwords):
         db_password_owner=passwords.get("owner", "owner-password"),
         db_password_reader=passwords.get("reader", "reader-password"),
         db_password_snapshots=passwords.get("snapshots", "snapshots-password"),
+        db_password_signals=passwords.get("signals", "signals-password"),
         db_password_accounts=passwords.get("accounts", "accounts-password"),
         db_password_grafana=passwords.get("grafana", "grafana-password"),
         db_password_monitor=passwords.get("monitor", "monitor-password"),
@@ -27,6 +28,7 @@ def settings(postgres, market, accounts, **passwords):
     ("role", "password", "kind"),
     [("ots_accounts", "accounts-password", "market"), ("ots", "owner-password", "accounts"),
      ("ots_reader", "reader-password", "accounts"), ("ots_snapshots", "snapshots-password", "accounts"),
+     ("ots_signals", "signals-password", "accounts"),
      ("ots_grafana", "grafana-password", "accounts"), ("ots_monitor", "monitor-password", "accounts")],
 )  # fmt: skip
 def test_nobody_crosses_over(postgres, market, accounts_url, role, password, kind):
@@ -122,6 +124,31 @@ def test_nobody_logs_in_as_the_audit_logs_owner(postgres):
 def test_the_role_of_snapshots_writes_those_and_nothing_else(market, statement):
     database = Database(market.snapshots, application="tests", size=1)
     database.execute("SELECT open_volatility_chunks(timestamptz '2031-01-01')")
+    with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+        database.execute(statement)
+    database.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE signal_ledger SET body = body",
+        "DELETE FROM signal_ledger",
+        "TRUNCATE signal_ledger",
+        "ALTER TABLE signal_ledger DISABLE TRIGGER ALL",
+        "UPDATE signal_trials SET sharpe = 0",
+        "DELETE FROM signal_trials",
+        "DELETE FROM signal_cursors",
+        "DELETE FROM signal_resolutions",
+        "DELETE FROM signal_backtests",
+        "INSERT INTO quotes SELECT * FROM quotes",
+        "UPDATE volatility_snapshots SET spot = spot",
+        "CREATE TABLE another (x integer)",
+        "SET ROLE ots",
+    ],
+)
+def test_the_role_of_signals_adds_to_its_ledger_and_nothing_else(market, statement):
+    database = Database(market.signals, application="tests", size=1)
     with pytest.raises(psycopg2.errors.InsufficientPrivilege):
         database.execute(statement)
     database.close()

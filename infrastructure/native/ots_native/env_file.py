@@ -36,6 +36,7 @@ SECRETS: dict[str, Callable[[], str]] = {
     "DB_PASSWORD_OWNER": _password,
     "DB_PASSWORD_READER": _password,
     "DB_PASSWORD_SNAPSHOTS": _password,
+    "DB_PASSWORD_SIGNALS": _password,
     "DB_PASSWORD_ACCOUNTS": _password,
     "DB_PASSWORD_GRAFANA": _password,
     "DB_PASSWORD_MONITOR": _password,
@@ -46,9 +47,11 @@ SECRETS: dict[str, Callable[[], str]] = {
     "KEY_GATEWAY_CACHE": _password,
     "KEY_GATEWAY_INGESTION": _password,
     "KEY_GATEWAY_ANALYTICS": _password,
+    "KEY_GATEWAY_SIGNALS": _password,
     "KEY_ANALYTICS_CACHE": _password,
     "KEY_CACHE_ANALYTICS": _password,
     "KEY_CACHE_INGESTION": _password,
+    "KEY_SIGNALS_ANALYTICS": _password,
     "SIMULATOR_KEY": _vendor_key,
 }
 

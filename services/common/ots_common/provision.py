@@ -1,10 +1,11 @@
 """``python -m ots_common.provision``: roles, databases and migrations, brought to where they must be, however often.
 
 Runs as the database's superuser before the services start. Least privilege: ``ots`` owns the market's database,
-``ots_reader`` may only read it, ``ots_snapshots`` reads it and writes tables of results alone, ``ots_accounts`` owns
-the users in a database of their own. The audit log beside them belongs to ``ots_audit``, as whom nobody can log in: the
-gateway may add to it and read it. ``ots_grafana`` reads the market's database for the dashboards, a few connections
-and seconds at a time; ``ots_monitor`` sees PostgreSQL's own statistics and no row of ours.
+``ots_reader`` may only read it, ``ots_snapshots`` and ``ots_signals`` read it and write tables of results alone,
+``ots_accounts`` owns the users in a database of their own. The audit log beside them belongs to ``ots_audit``, as whom
+nobody can log in: the gateway may add to it and read it. ``ots_grafana`` reads the market's database for the
+dashboards, a few connections and seconds at a time; ``ots_monitor`` sees PostgreSQL's own statistics and no row of
+ours.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from ots_common.database import Connection, connect
 from ots_common.migrations import MigrationError, migrate
 
 OWNER, READER, ACCOUNTS = "ots", "ots_reader", "ots_accounts"
-SNAPSHOTS = "ots_snapshots"
+SNAPSHOTS, SIGNALS = "ots_snapshots", "ots_signals"
 GRAFANA, MONITOR = "ots_grafana", "ots_monitor"
 AUDIT = "ots_audit"
 _WAIT_S = 60
@@ -45,6 +46,7 @@ class ProvisionSettings(BaseSettings):
     db_password_owner: SecretStr
     db_password_reader: SecretStr
     db_password_snapshots: SecretStr
+    db_password_signals: SecretStr
     db_password_accounts: SecretStr
     db_password_grafana: SecretStr
     db_password_monitor: SecretStr
@@ -62,6 +64,7 @@ def provision(settings: ProvisionSettings, *, fill: Callable[[str, str, str], No
         OWNER: settings.db_password_owner,
         READER: settings.db_password_reader,
         SNAPSHOTS: settings.db_password_snapshots,
+        SIGNALS: settings.db_password_signals,
         ACCOUNTS: settings.db_password_accounts,
         GRAFANA: settings.db_password_grafana,
         MONITOR: settings.db_password_monitor,
@@ -165,12 +168,12 @@ def _prepare_database(dsn: str, owner: str, *, timescale: bool) -> None:
 def _grant_reading(dsn: str) -> None:
     connection = connect(dsn, application="provision")
     connection.autocommit = True
-    owner, snapshots = sql.Identifier(OWNER), sql.Identifier(SNAPSHOTS)
+    owner, snapshots, signals = (sql.Identifier(role) for role in (OWNER, SNAPSHOTS, SIGNALS))
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT current_database()")
             database = sql.Identifier((cursor.fetchone() or ("",))[0])
-            for reader in (sql.Identifier(READER), snapshots, sql.Identifier(GRAFANA)):
+            for reader in (sql.Identifier(READER), snapshots, signals, sql.Identifier(GRAFANA)):
                 for statement in (
                     "GRANT CONNECT ON DATABASE {database} TO {reader}",
                     "GRANT USAGE ON SCHEMA public TO {reader}",
@@ -187,6 +190,12 @@ def _grant_reading(dsn: str) -> None:
                 "GRANT EXECUTE ON FUNCTION open_volatility_chunks TO {}",
             ):
                 cursor.execute(sql.SQL(statement).format(snapshots))
+            for statement in (
+                # what is written there stays
+                "GRANT INSERT ON signal_ledger, signal_trials TO {}",
+                "GRANT INSERT, UPDATE ON signal_cursors, signal_resolutions, signal_backtests TO {}",
+            ):
+                cursor.execute(sql.SQL(statement).format(signals))
     finally:
         connection.close()
 
