@@ -7,7 +7,7 @@ import pytest
 
 from data_ingestion_support import Ingestion, settings_for
 from option_chain_support import Analytics, desk_of
-from ots_analytics import desk as desk_module
+from ots_chains import priced_chains
 from ots_chains.priced_chains import pooled_rate_of
 from ots_common.times import rfc3339
 from ots_simulator.underlyings import BY_SYMBOL, RATE
@@ -45,7 +45,7 @@ def test_before_the_first_snapshot_all_chains_together_tell_what_one_does_not(an
         asked.append(arguments)
         return pooled_rate_of(*arguments)
 
-    monkeypatch.setattr(desk_module, "pooled_rate_of", counted)
+    monkeypatch.setattr(priced_chains, "pooled_rate_of", counted)
     rates = {name: analytics.answer(f"/options/{name}?as_of={rfc3339(CLOSE)}&limit=1")["rate"] for name in UNDERLYINGS}
     assert {rate["kind"] for rate in rates.values()} == {"parity"}
     pooled = {rate["detail"] for rate in rates.values() if f"of {len(UNDERLYINGS)} underlyings" in rate["detail"]}

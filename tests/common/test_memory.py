@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from ots_analytics.memory import Memory
+from ots_common.memory import Memory
 
 
 class Sized:

@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ots_analytics.answers import stored_version_in_use
-from ots_analytics.memory import Memory
 from ots_analytics.quality import bar_quality
 from ots_common.database import Database
+from ots_common.memory import Memory
 from ots_common.problems import Problem
 from ots_common.times import rfc3339
-from ots_market.adjustments import Split, split_factors, splits_known_at
+from ots_market.adjusted_bars import adjusted_columns
+from ots_market.adjustments import Split, splits_known_at
 from ots_market.bars import Bars, read_bars
 from ots_market.instruments import Instrument
 from ots_market.sessions import Sessions
@@ -40,9 +41,7 @@ class AdjustedBars:
 
     def inputs(self) -> dict[str, NDArray[np.float64]]:
         """``open``, ``high``, ``low``, ``close`` in dollars and ``volume`` in shares, each of shape (n,)."""
-        factors = split_factors(self.splits, self.stored.starts, daily=self.timeframe is Timeframe.D1)
-        prices = {name: self.stored.dollars(name) / factors for name in ("open", "high", "low", "close")}
-        return {**prices, "volume": self.stored.volume * factors}
+        return adjusted_columns(self.stored, self.splits, self.timeframe)
 
     def heading(self, source: str) -> dict[str, Any]:
         """How an answer over these bars begins: whose they are, how old, how good, and what was adjusted."""

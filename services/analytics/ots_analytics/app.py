@@ -6,7 +6,6 @@ from flask_openapi3.openapi import OpenAPI
 
 from ots_analytics.allocation import keep_freed_memory
 from ots_analytics.desk import Desk
-from ots_analytics.memory import Memory
 from ots_analytics.routes import (
     calculators,
     contract_history,
@@ -26,6 +25,7 @@ from ots_analytics.routes import (
 from ots_analytics.settings import AnalyticsSettings
 from ots_common import redis_client
 from ots_common.database import Database
+from ots_common.memory import Memory
 from ots_common.service import add_health, create_service
 from ots_common.shared_cache import SharedCache
 from ots_market.bars import Bars

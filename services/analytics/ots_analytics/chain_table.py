@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ots_analytics.chain_expirations import days_from, expirations_of, known
 from ots_chains.priced_chains import PricedChain
+from ots_chains.told_numbers import ToldNumbers
 from ots_common.tables import Times, Whole
 from ots_common.times import NS_PER_S
 
@@ -29,9 +30,6 @@ UNITS = {
     "model": f"{MODEL}: Black-Scholes-Merton with early exercise, dividends as a continuous yield",
     "theoretical": "the contract at the volatility of the surface fitted to all, within the quoted strikes",
 }
-_DAYS_A_YEAR = 365.0
-# digits after the point: far below what quotes tell and the mathematics promises, and a third of the bytes
-_DIGITS = 8
 
 CONTRACT_COLUMNS = (
     "symbol", "expiration", "days_to_expiration", "strike", "right", "bid", "ask", "bid_size", "ask_size", "mid",
@@ -43,7 +41,7 @@ CONTRACT_COLUMNS = (
 
 def contract_columns(chain: PricedChain) -> dict[str, Any]:
     """The columns of `CONTRACT_COLUMNS`, for `ots_common.tables.columns_response`."""
-    greeks = chain.greeks
+    told = ToldNumbers.of(chain)
     quoted = chain.quoted_at > 0
     with np.errstate(invalid="ignore", divide="ignore"):  # no mid: no spread
         spread = np.where(chain.mid > 0, (chain.ask - chain.bid) / chain.mid * 100, np.nan)
@@ -59,7 +57,7 @@ def contract_columns(chain: PricedChain) -> dict[str, Any]:
         "ask": chain.ask,
         "bid_size": Whole(chain.bid_size, chain.bid_size < 0),
         "ask_size": Whole(chain.ask_size, chain.ask_size < 0),
-        "mid": np.round(chain.mid, _DIGITS),
+        "mid": told.mid,
         "spread_pct": np.round(spread, 4),
         "quote_time": Times(chain.quoted_at),
         "quote_age_s": age,
@@ -68,15 +66,15 @@ def contract_columns(chain: PricedChain) -> dict[str, Any]:
         "volume": chain.volume,
         "open_interest": Whole(chain.open_interest, chain.open_interest < 0),
         "open_interest_date": chain.open_interest_date,
-        "implied_volatility": np.round(chain.implied_volatility, _DIGITS),
-        "bid_implied_volatility": np.round(chain.bid_volatility, _DIGITS),
-        "ask_implied_volatility": np.round(chain.ask_volatility, _DIGITS),
-        "delta": np.round(greeks.delta, _DIGITS),
-        "gamma": np.round(greeks.gamma, _DIGITS + 2),
-        "theta": np.round(greeks.theta / _DAYS_A_YEAR, _DIGITS),
-        "vega": np.round(greeks.vega / 100, _DIGITS),
-        "rho": np.round(greeks.rho / 100, _DIGITS),
-        "theoretical": np.round(chain.theoretical, _DIGITS),
+        "implied_volatility": told.implied_volatility,
+        "bid_implied_volatility": told.bid_implied_volatility,
+        "ask_implied_volatility": told.ask_implied_volatility,
+        "delta": told.delta,
+        "gamma": told.gamma,
+        "theta": told.theta,
+        "vega": told.vega,
+        "rho": told.rho,
+        "theoretical": told.theoretical,
         "model": [MODEL if one else None for one in priced.tolist()],
         "reason": [one or None for one in chain.reason.tolist()],
     }

@@ -7,18 +7,17 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 from flask import Response
 
 from ots_analytics.answers import Answers, version_in_use
-from ots_analytics.memory import Memory
 from ots_analytics.metrics import count_chain
 from ots_analytics.settings import AnalyticsSettings
 from ots_analytics.stages import stage
 from ots_chains.chain_rates import Rate
 from ots_chains.chains import Moment, underlyings_of
-from ots_chains.priced_chains import PricedChain, pooled_rate_of, price_chain, read_inputs
+from ots_chains.priced_chains import PricedChain, price_chain, rate_of_all, read_inputs
 from ots_common.database import Database
+from ots_common.memory import Memory
 from ots_common.problems import Problem, invalid
 from ots_common.shared_cache import SharedCache
 from ots_common.times import NS_PER_S, rfc3339
@@ -49,13 +48,11 @@ class Desk:
         """
         now_ns = time.time_ns() // NOW_STEP_NS * NOW_STEP_NS
         at_ns = now_ns if as_of_ns is None else min(as_of_ns, now_ns)
-        # a moment belongs to (open, close], as the snapshots have it: around the clock a close is the next one's open
-        index = int(np.searchsorted(self.sessions.opens, at_ns, side="left")) - 1
-        if index < 0:
+        try:
+            return Moment.at(self.sessions, at_ns)
+        except ValueError as error:
             first = rfc3339(int(self.sessions.opens[0]))
-            raise invalid("#/query/as_of", f"the calendar's first session opened at {first}")
-        opens, closes = int(self.sessions.opens[index]), int(self.sessions.closes[index])
-        return Moment(min(at_ns, closes), self.sessions.date_at(index), opens, closes)
+            raise invalid("#/query/as_of", f"the calendar's first session opened at {first}") from error
 
     def chain(self, underlying: str, moment: Moment) -> PricedChain:
         """The priced chain, which others may share. Raises a 404 problem that says what there is."""
@@ -98,14 +95,15 @@ class Desk:
 
         Before the first snapshot of a session only, so that each of the chains is read twice at most.
         """
-        names = underlyings_of(self._database, moment)
-        if names == [underlying]:
-            return None
         key = (moment.at_ns, self._version())
-        (rate,) = self._rates.get(
-            key, lambda: [pooled_rate_of(self._database, self.sessions, names, moment, self._max_age_ns)]
+        return rate_of_all(
+            self._database,
+            self.sessions,
+            underlying,
+            moment,
+            self._max_age_ns,
+            lambda make: self._rates.get(key, lambda: [make()])[0],
         )
-        return rate
 
     @staticmethod
     def _version() -> str:

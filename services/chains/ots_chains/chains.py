@@ -66,6 +66,19 @@ class Moment:
         return self.at_ns == self.closes_ns
 
     @classmethod
+    def at(cls, sessions: Sessions, at_ns: int) -> Moment:
+        """The moment of a session that a time means: outside of sessions the close of the last one before it.
+
+        Raises ValueError before the first session.
+        """
+        # a moment belongs to (open, close], as the snapshots have it: around the clock a close is the next one's open
+        index = int(np.searchsorted(sessions.opens, at_ns, side="left")) - 1
+        if index < 0:
+            raise ValueError("before the calendar's first session")
+        opens, closes = int(sessions.opens[index]), int(sessions.closes[index])
+        return cls(min(at_ns, closes), sessions.date_at(index), opens, closes)
+
+    @classmethod
     def close_of(cls, sessions: Sessions, index: int) -> Moment:
         """The close of a session."""
         closes = int(sessions.closes[index])

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ots_chains.chain_rates import Rate, rate_of
-from ots_chains.chains import Chain, Moment, Spot, read_chain, read_spot
+from ots_chains.chains import Chain, Moment, Spot, read_chain, read_spot, underlyings_of
 from ots_chains.stored_contracts import Contracts, Dates, Floats, Ints, read_contracts
 from ots_common.database import Database
 from ots_common.times import rfc3339, to_datetime
@@ -44,7 +44,8 @@ _GAPS = """
       AND (ends_ns IS NULL OR ends_ns > %(since)s) AND (symbol IS NULL OR symbol = ANY(%(symbols)s))
       AND schema = ANY(%(schemas)s)
 """
-_QUOTE_SCHEMAS = ["cmbp-1", "cbbo-1s", "cbbo-1m", "tcbbo"]
+QUOTE_SCHEMAS = ["cmbp-1", "cbbo-1s", "cbbo-1m", "tcbbo"]
+"""By name, those of `OPTION_QUOTES`."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def read_inputs(
         "at": moment.at_ns,
         "since": moment.at_ns - max_age_ns,
         "symbols": [underlying, f"{underlying}.OPT"],
-        "schemas": _QUOTE_SCHEMAS,
+        "schemas": QUOTE_SCHEMAS,
     }
     return ChainInputs(contracts, spot, rate, known.reason, database.rows(_GAPS, asked)[0][0])
 
@@ -231,6 +232,24 @@ def pooled_rate_of(
     read = (read_chain(database, sessions, name, moment, max_age_ns) for name in underlyings)
     chains = [chain for chain in read if len(chain) and chain.quoted_at.max() >= moment.at_ns - max_age_ns]
     return rate_of(curve_known_at(database, moment.at_ns), chains)
+
+
+def rate_of_all(
+    database: Database,
+    sessions: Sessions,
+    underlying: str,
+    moment: Moment,
+    max_age_ns: int,
+    keep: Callable[[Callable[[], Rate]], Rate] = lambda make: make(),
+) -> Rate | None:
+    """What all chains of the moment imply together; None where there is no other than this underlying's to ask.
+
+    ``keep`` may remember what it is given to make: it is the same for all underlyings of the moment.
+    """
+    names = underlyings_of(database, moment)
+    if names == [underlying]:
+        return None
+    return keep(lambda: pooled_rate_of(database, sessions, names, moment, max_age_ns))
 
 
 def _own_rate(underlying: str, moment: Moment, inputs: ChainInputs, bid: Floats, ask: Floats) -> Rate:

@@ -10,7 +10,7 @@ from typing import Generic, Protocol, TypeVar
 
 
 class Measured(Protocol):
-    """What has a length: contracts, bars."""
+    """What has a length: rows, bytes."""
 
     def __len__(self) -> int: ...
 
@@ -30,6 +30,19 @@ class Memory(Generic[Kept]):
         self._kept: OrderedDict[Hashable, Kept] = OrderedDict()
         self._making: dict[Hashable, Future[Kept]] = {}
         self._lock = threading.Lock()
+
+    def peek(self, key: Hashable) -> Kept | None:
+        """What ``key`` stands for, None if it is not there."""
+        with self._lock:
+            if (kept := self._kept.get(key)) is not None:
+                self._kept.move_to_end(key)
+            return kept
+
+    def put(self, key: Hashable, made: Kept) -> None:
+        """Keep what was made together with others; what is there already stays."""
+        with self._lock:
+            if key not in self._kept:
+                self._keep(key, made)
 
     def get(self, key: Hashable, make: Callable[[], Kept]) -> Kept:
         """What ``key`` stands for, made now if it is not there."""
@@ -53,11 +66,16 @@ class Memory(Generic[Kept]):
             raise
         with self._lock:
             del self._making[key]
-            self._kept[key] = made
-            self._held += len(made)
-            # the newest stays, however large: others may be waiting for it
-            while self._held > self._most and len(self._kept) > 1:
-                _, oldest = self._kept.popitem(last=False)
-                self._held -= len(oldest)
+            if (other := self._kept.pop(key, None)) is not None:  # put meanwhile
+                self._held -= len(other)
+            self._keep(key, made)
         future.set_result(made)
         return made
+
+    def _keep(self, key: Hashable, made: Kept) -> None:
+        self._kept[key] = made
+        self._held += len(made)
+        # the newest stays, however large: others may be waiting for it
+        while self._held > self._most and len(self._kept) > 1:
+            _, oldest = self._kept.popitem(last=False)
+            self._held -= len(oldest)

@@ -17,10 +17,10 @@ from pydantic import BaseModel, Field
 from ots_analytics.adjusted_bars import read_adjusted_bars
 from ots_analytics.answers import Answers
 from ots_analytics.histories import history_of, most_bars_per_day
-from ots_analytics.memory import Memory
 from ots_analytics.requests import Wanted, parse_indicators
 from ots_analytics.settings import AnalyticsSettings
 from ots_common.database import Database
+from ots_common.memory import Memory
 from ots_common.problems import Problem
 from ots_common.schemas import ProblemModel, RequestModel
 from ots_common.times import Moment, rfc3339

@@ -14,9 +14,9 @@ from pydantic import BaseModel, Field
 
 from ots_analytics.adjusted_bars import AdjustedBars, read_adjusted_bars
 from ots_analytics.answers import Answers
-from ots_analytics.memory import Memory
 from ots_analytics.settings import AnalyticsSettings
 from ots_common.database import Database
+from ots_common.memory import Memory
 from ots_common.problems import FieldError, Problem
 from ots_common.schemas import ProblemModel, RequestModel
 from ots_common.times import Moment, rfc3339
