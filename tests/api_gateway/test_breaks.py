@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 
+import psycopg2
 import pytest
 import requests
 
@@ -269,3 +270,16 @@ def test_it_stops_at_once_with_idle_clients(start_gateway, service):
             began = time.monotonic()
         # far below the 10 s that gunicorn leaves to workers that are busy, far above what stopping takes
         assert time.monotonic() - began < 6
+
+
+def test_who_waits_for_a_locked_table_is_told(start_gateway, accounts_url):
+    """Without a bound it would be as long as somebody holds the lock, and with it a connection."""
+    with start_gateway(1, WORKERS="1", DATABASE_LOCK_S="0.3") as gateway, psycopg2.connect(accounts_url) as holder:
+        token = gateway.token(Role.ADMIN)
+        with holder.cursor() as cursor:
+            cursor.execute("LOCK TABLE users IN ACCESS EXCLUSIVE MODE")
+        answer = requests.get(f"{gateway.url}/api/v1/users", headers={"Authorization": f"Bearer {token}"}, timeout=60)
+        assert answer.status_code == 503
+        assert answer.headers["Content-Type"] == "application/problem+json"
+        holder.rollback()
+        gateway.within(60, lambda: gateway.ask("GET", "/api/v1/users", Role.ADMIN).status_code == 200)

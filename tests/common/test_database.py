@@ -23,6 +23,23 @@ def test_the_pool_survives_a_killed_server(postgres, market):
     database.close()
 
 
+def test_who_waits_for_a_lock_is_told_and_the_connection_is_free_again(market):
+    database = Database(market.owner, application="tests", size=1, lock_s=0.05)
+    holder = psycopg2.connect(market.owner)
+    try:
+        with holder.cursor() as cursor:
+            cursor.execute("CREATE TABLE locked (x integer)")
+            holder.commit()
+            cursor.execute("LOCK TABLE locked IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(psycopg2.errors.LockNotAvailable):
+            database.rows("SELECT x FROM locked")
+        assert database.rows("SELECT 1") == [(1,)]
+    finally:
+        holder.close()
+        database.execute("DROP TABLE locked")
+        database.close()
+
+
 def test_a_failed_transaction_leaves_nothing(market):
     database = market.database
     with pytest.raises(ZeroDivisionError), database.connection() as connection, connection.cursor() as cursor:

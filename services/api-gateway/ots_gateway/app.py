@@ -24,7 +24,7 @@ def create_app(settings: GatewaySettings | None = None) -> OpenAPI:
     app = create_edge(
         GATEWAY, settings, title="AI-OTS gateway", description="Signs users in and forwards what they may ask for."
     )
-    database = Database.of_service(GATEWAY, settings)
+    database = Database.of_service(GATEWAY, settings, lock_s=settings.database_lock_s)
     security = Security.of(settings, database)
     proxy = Proxy(settings)
     door.install(app, database)

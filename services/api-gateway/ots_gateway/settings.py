@@ -31,6 +31,10 @@ class GatewaySettings(ServiceSettings):
     metrics_token: SecretStr = Field(min_length=32, description="What Prometheus presents at /metrics.")
     workers: int = Field(2, ge=1, description="Processes of the gateway: what gunicorn starts.")
 
+    database_lock_s: float = Field(
+        10.0, ge=0, description="How long a query waits for a lock, then 503; 0: as long as that lasts."
+    )
+
     # the services
     upstream_connections: int = Field(64, ge=1, description="Connections to each service at most, a process.")
     upstream_wait_s: float = Field(2, gt=0, description="How long a request waits for a free one of them.")

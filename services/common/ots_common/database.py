@@ -45,14 +45,14 @@ def connect(dsn: str, *, application: str) -> Connection:
     return _connected(dsn, application, Connection)
 
 
-def _connected(dsn: str, application: str, kind: type[Kind]) -> Kind:
+def _connected(dsn: str, application: str, kind: type[Kind], lock_s: float = 0) -> Kind:
     made: Kind = psycopg2.connect(
         dsn,
         connection_factory=kind,
         cursor_factory=TimedCursor,
         application_name=application,
         connect_timeout=5,
-        options="-c timezone=UTC",
+        options=f"-c timezone=UTC -c lock_timeout={round(lock_s * 1000)}",
     )
     return made
 
@@ -61,12 +61,15 @@ class Database:
     """A last-in-first-out pool. A connection that the server closed meanwhile is noticed before it is lent.
 
     ``wait_s`` bounds how long a caller waits for a free connection; then :meth:`connection` raises a 503 problem.
+    ``lock_s`` bounds how long a statement waits for a lock (0: for ever); then it raises LockNotAvailable, which is an
+    OperationalError, and answered 503.
     """
 
-    def __init__(self, dsn: str, *, application: str, size: int = 8, wait_s: float = 5.0) -> None:
+    def __init__(self, dsn: str, *, application: str, size: int = 8, wait_s: float = 5.0, lock_s: float = 0) -> None:
         self._dsn = dsn
         self._application = application
         self._wait_s = wait_s
+        self._lock_s = lock_s
         self._idle: queue.LifoQueue[_Pooled] = queue.LifoQueue()
         self._slots = threading.BoundedSemaphore(size)
         self._lent_now = POOL_CONNECTIONS.labels(application, "in_use")
@@ -76,13 +79,14 @@ class Database:
         self._made, self._failed, self._lost = (CONNECTS.labels(application, w) for w in ("made", "failed", "lost"))
 
     @classmethod
-    def of_service(cls, name: str, settings: ServiceSettings) -> Database:
+    def of_service(cls, name: str, settings: ServiceSettings, *, lock_s: float = 0) -> Database:
         """The pool that a service's settings ask for."""
         return cls(
             settings.database_url.get_secret_value(),
             application=name,
             size=settings.database_pool_size,
             wait_s=settings.database_wait_s,
+            lock_s=lock_s,
         )
 
     @contextmanager
@@ -171,7 +175,7 @@ class Database:
 
     def _connect(self) -> _Pooled:
         try:
-            connection = _connected(self._dsn, self._application, _Pooled)
+            connection = _connected(self._dsn, self._application, _Pooled, self._lock_s)
         except psycopg2.Error:
             self._failed.inc()
             raise
