@@ -184,8 +184,8 @@ def test_images_name_a_version(image):
 def test_dockerfile(service):
     text = DOCKERFILES[service].read_text()
     bases = re.findall(r"^FROM (\S+)", text, re.MULTILINE)
-    assert bases == ["python:3.12-slim", "python:3.12-slim"]
-    assert "install --require-hashes --no-deps -r /src/requirements.txt" in text
+    assert bases == ["${PYTHON_IMAGE}", "${PYTHON_IMAGE}"]
+    assert "install --no-compile --require-hashes --no-deps -r /src/requirements.txt" in text
     assert f"services/{service}/requirements.txt" in text
     assert "--no-deps --no-build-isolation" in text
     assert not re.search(r"^# *syntax=|<<|^ADD |apt-get|\b(TOKEN|PASSWORD|SECRET)\b|://(?!127\.0\.0\.1)", text, re.M)
@@ -194,6 +194,24 @@ def test_dockerfile(service):
     port = re.search(r"^EXPOSE (\d+)$", final, re.MULTILINE)[1]
     assert re.search(rf"\bBIND=0\.0\.0\.0:{port}\b|\bSIMULATOR_BIND=0\.0\.0\.0 ", final)
     assert re.search(rf"https?://127\.0\.0\.1:{port}/(simulator/)?health/live", final)
+
+
+def test_all_images_have_one_base_of_an_exact_version():
+    """Compose may be told another; deploy-prod.sh gives the same one by its digest."""
+    (base,) = {re.search(r"^ARG PYTHON_IMAGE=(\S+)$", path.read_text(), re.M)[1] for path in DOCKERFILES.values()}
+    assert re.fullmatch(r"python:3\.12\.\d+-slim-[a-z]+", base)
+    built = [each["build"] for each in SERVICES.values() if "build" in each]
+    assert [each["args"] for each in built] == [["PYTHON_IMAGE"]] * len(DOCKERFILES)
+
+
+@pytest.mark.parametrize("service", sorted(DOCKERFILES))
+def test_an_image_does_not_depend_on_when_it_is_built(service):
+    build, _, final = DOCKERFILES[service].read_text().rpartition("\nFROM ")
+    # pip's own bytecode has the time of the source in it, which is when it was unpacked
+    assert len(re.findall(r" pip .* install ", build)) == len(re.findall(r" install --no-compile ", build)) == 2
+    assert "python -m compileall -q --invalidation-mode unchecked-hash /opt/venv/lib" in build
+    # useradd writes the day into /etc/shadow
+    assert final.index("ARG SOURCE_DATE_EPOCH") < final.index("useradd")
 
 
 @pytest.mark.parametrize("service", sorted(DOCKERFILES))
@@ -207,7 +225,7 @@ def test_image_holds_the_packages_that_the_service_imports(service):
         unseen = {packages[name] for name in imported} - needed
     text = DOCKERFILES[service].read_text()
     assert set(re.findall(r"^COPY services/([a-z-]+) /src/", text, re.MULTILINE)) == needed
-    assert set(re.search(r"--no-index .*$", text, re.MULTILINE)[0].split()[2:]) == {f"/src/{each}" for each in needed}
+    assert set(re.search(r"--no-index --no-cache-dir ([^\\]*)", text)[1].split()) == {f"/src/{each}" for each in needed}
 
 
 def test_the_build_sees_sources_and_migrations_only():
@@ -242,7 +260,10 @@ def test_environment_is_what_the_settings_ask_for(name, source, secrets, monkeyp
     given = {*SERVICES[name]["environment"], *file_environment(name, secrets)}
     assert given <= fields | SERVER_VARIABLES | CLIENT_VARIABLES | TRACE_VARIABLES
     base = {field.upper() for field in ServiceSettings.model_fields}
-    assert base - given == {"DATABASE_POOL_SIZE", "DATABASE_WAIT_S"}, "a setting of every service is left to chance"
+    # Compose puts Redis' password into the URL; ECS, which cannot, gives it apart
+    assert base - given == {"DATABASE_POOL_SIZE", "DATABASE_WAIT_S", "REDIS_PASSWORD"}, (
+        "a setting of every service is left to chance"
+    )
     settings = settings_of(name, secrets, monkeypatch)
     assert settings.market_source == source
     assert settings.market_calendar == {"simulated": "around-the-clock", "databento": "xnys"}[source]
