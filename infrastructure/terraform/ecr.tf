@@ -44,11 +44,5 @@ resource "aws_ecr_lifecycle_policy" "service" {
 }
 
 locals {
-  images = {
-    for name in local.repositories : name => (
-      contains(keys(var.image_digests), name)
-      ? "${aws_ecr_repository.service[name].repository_url}@${var.image_digests[name]}"
-      : "${aws_ecr_repository.service[name].repository_url}:none"
-    )
-  }
+  images = { for name in local.repositories : name => lookup(var.images, name, "${aws_ecr_repository.service[name].repository_url}:none") }
 }

@@ -46,37 +46,42 @@ output "repositories" {
 }
 
 output "services" {
-  description = "Service -> its image's repository, the task definition that a release moves it to, and how many there are to be: min where it scales."
-  value = {
-    for name, service in local.services : name => {
-      service         = aws_ecs_service.service[name].name
-      repository      = service.repository
-      task_definition = aws_ecs_task_definition.service[name].arn
-      family          = aws_ecs_task_definition.service[name].family
-      desired_count   = coalesce(local.size[name].count, local.size[name].min)
-      scales          = contains(keys(local.scaled), name)
-      max_count       = local.size[name].max
-      lone            = service.lone
-      log_group       = aws_cloudwatch_log_group.service[name].name
-    }
-  }
+  description = "Service -> its name in ECS."
+  value       = { for name, service in aws_ecs_service.service : name => service.name }
+}
+
+output "task_definitions" {
+  description = "Service -> the task definition, with its revision, that a release moves it to."
+  value       = { for name, definition in aws_ecs_task_definition.service : name => definition.arn }
+}
+
+output "desired_counts" {
+  description = "Service -> how many there are to be at least: where the autoscaling has made more of them, they stay."
+  value       = { for name in keys(local.services) : name => coalesce(local.size[name].count, local.size[name].min) }
+}
+
+output "scaled_services" {
+  description = "The services whose number the autoscaling moves."
+  value       = keys(local.scaled)
+}
+
+output "images_of_services" {
+  description = "Service -> the image it runs; migrate runs the gateway's."
+  value       = local.task_repositories
+}
+
+output "log_groups" {
+  description = "Service, and migrate -> its log group."
+  value       = { for name, group in aws_cloudwatch_log_group.service : name => group.name }
 }
 
 output "migrate" {
-  description = "The one-off task that provisions and migrates, and what `aws ecs run-task --network-configuration` takes."
+  description = "The one-off task that provisions and migrates, and where it runs."
   value = {
     task_definition = aws_ecs_task_definition.migrate.arn
-    family          = aws_ecs_task_definition.migrate.family
     container       = "migrate"
-    repository      = "gateway"
-    log_group       = aws_cloudwatch_log_group.service["migrate"].name
-    network_configuration = {
-      awsvpcConfiguration = {
-        subnets        = [for subnet in aws_subnet.private : subnet.id]
-        securityGroups = [aws_security_group.service["migrate"].id]
-        assignPublicIp = "DISABLED"
-      }
-    }
+    subnets         = [for subnet in aws_subnet.private : subnet.id]
+    security_groups = [aws_security_group.service["migrate"].id]
   }
 }
 

@@ -208,14 +208,14 @@ variable "cpu_architecture" {
   }
 }
 
-variable "image_digests" {
-  description = "Repository (gateway, cache, ingestion, analytics, signals) -> digest of its image; deploy-prod.sh fills it after pushing. Missing: a tag that no image has, so that nothing unknown ever runs."
+variable "images" {
+  description = "Image (gateway, cache, ingestion, analytics, signals) -> its reference by digest, <repository>@sha256:<64 digits>; deploy-prod.sh fills it after pushing. Missing: a tag that no image has, so that nothing unknown ever runs."
   type        = map(string)
   default     = {}
 
   validation {
-    condition     = alltrue([for digest in values(var.image_digests) : can(regex("^sha256:[0-9a-f]{64}$", digest))])
-    error_message = "A digest is sha256: and 64 hexadecimal digits."
+    condition     = alltrue([for image in values(var.images) : can(regex("^[^@\\s]+@sha256:[0-9a-f]{64}$", image))])
+    error_message = "An image is a repository, @sha256: and 64 hexadecimal digits: a tag could mean another image tomorrow."
   }
 }
 
