@@ -76,9 +76,9 @@ class Barriers:
 class Entry:
     """The position's price in each fill model, 1e-9 dollars a share: positive paid, negative received; fees too.
 
-    ``fees``: of entry and exit together. ``capital``: what a return is measured against, 1e-9 dollars a share: the debit
-    paid at touch, or of a credit the most that can be lost. ``spread_pct``: cost of crossing in and out at once, of
-    capital. ``break_even_pct``: how far the mid must move, of capital, for a net of zero (spread and fees).
+    ``fees``: of entry and exit together. ``capital``: what a return is measured against, 1e-9 dollars a share: the
+    debit paid at touch, or of a credit the most that can be lost. ``spread_pct``: cost of crossing in and out at once,
+    of capital. ``break_even_pct``: how far the mid must move, of capital, for a net of zero (spread and fees).
     """
 
     touch: int
@@ -92,11 +92,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class Odds:
-    """Probabilities of the first barrier: the three ``p_`` sum to 1, and so do the ``p_null``, of a market without drift.
+    """Probabilities of the first barrier: three that sum to 1 as believed, three (``p_null``) in a driftless market.
 
-    ``fair_value_pct``: expected net return at touch in that market (below zero by the cost); ``expected_value_pct`` with
-    its 90 % interval: as believed, from ``resolved`` outcomes of this strategy known at the decision and the fair market
-    as the prior.
+    ``fair_value_pct``: expected net return at touch in that market (below zero by the cost); ``expected_value_pct``
+    with its 90 % interval: as believed, from ``resolved`` outcomes of this strategy known at the decision and the fair
+    market as the prior.
     """
 
     p_target: float
@@ -161,6 +161,7 @@ class Why(StrEnum):
     NO_EDGE = "no_edge"
     TOO_LATE_IN_SESSION = "too_late_in_session"
     TOO_FEW_BARS = "too_few_bars"
+    FAILED = "failed"  # the strategy could not be computed, however often it was tried
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,7 @@ def decision_id(
     mode: Mode,
     run: str = "",
 ) -> str:
-    """UUIDv7 (RFC 9562) of the event's millisecond whose other bits are a digest of these: the same wherever it is made.
+    """UUIDv7 (RFC 9562) of the event's millisecond whose other bits are a digest of these: the same everywhere.
 
     Live and replay share their ids: an event is decided once in a ledger, whether at once or after a crash, and by
     whichever build of the code. ``run`` names a backtest, whose decisions are apart.
