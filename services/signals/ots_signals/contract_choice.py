@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ots_signals.decisions import Entry, Leg, Why
 from ots_signals.market_view import ChainView, Flags, Floats
-from ots_signals.strategies.base import StrategyParameters
+
+if TYPE_CHECKING:  # the strategies import this module
+    from ots_signals.strategies.base import StrategyParameters
 
 _SECOND_NS = 1_000_000_000
 _DOLLAR = 1_000_000_000
