@@ -47,6 +47,7 @@ class FairSettings:
     """What a fair market is like. Volatilities are decimals a year, spreads dollars and shares of the mid.
 
     ``sessions``: those to decide in; ``warm_up`` more come before them, for the strategies that look back.
+    ``correlation``: between any two underlyings' moves, so that signals of one day are not independent.
     ``overnight``: share of a session's variance between the close before and its open. ``wander``: standard deviation
     of the logarithm of a session's volatility around its level, ``persistence`` its autoregression from day to day.
     ``moments_apart``: minutes between the pool's moments, ``pool_contracts`` drawn at each, ``pool_sessions`` back.
@@ -60,6 +61,7 @@ class FairSettings:
     most_volatility: float = 0.5
     wander: float = 0.3
     persistence: float = 0.95
+    correlation: float = 0.4
     overnight: float = 0.25
     spread_share: float = 0.015
     spread_floor: float = 0.02
@@ -116,7 +118,9 @@ class Spot:
 class FairMarket:
     """`MarketView` and `TapeView` of an invented market, the same for the same seed and settings.
 
-    ``spot`` may be given: another path through the same schedule, which is how an edge is planted. Raises ValueError
+    ``dates``, ``opens``, ``closes`` (ns), ``lengths`` (minutes): its sessions, and those until the last expiration;
+    ``count``: how many have a path; ``spacing``: of each underlying's strikes, dollars. ``spot`` may be given: another
+    path through the same schedule, which is how an edge is planted. Raises ValueError
     for sessions that the calendar does not have.
     """
 
@@ -137,7 +141,7 @@ class FairMarket:
         self.count = count
         self._expirations = _expirations(self.dates)
         self.spot = spot or _paths(seed, self.settings, self.lengths, count)
-        self._spacing = np.array([_spacing(price) for price in self.spot.open[:, 0]])
+        self.spacing = np.array([_spacing(price) for price in self.spot.open[:, 0]])
         self._bars: dict[tuple[int, Timeframe], UnderlyingBars] = {}
         self._listing = lru_cache(maxsize=64)(self._make_listing)
         self._pool_of = lru_cache(maxsize=256)(self._make_pool)
@@ -165,6 +169,10 @@ class FairMarket:
     def trading_dates(self) -> tuple[date, ...]:
         """The sessions to decide in, oldest first: the warm-up is not among them."""
         return tuple(day.astype(object) for day in self.dates[self.settings.warm_up : self.count])
+
+    def expirations(self, day: int) -> Ints:
+        """The sessions on which what is listed in session ``day`` expires; indices like ``day``, ascending."""
+        return self._expirations[day]
 
     def session_index(self, session: date) -> int:
         """Of a date among `dates`. Raises KeyError where the market has no such session."""
@@ -364,7 +372,7 @@ class FairMarket:
     def _make_listing(self, u: int, day: int) -> _Listing:
         """Strikes around the close before (known at the open), expirations from the session's own on."""
         centre = float(self.spot.close[u, day - 1, self.lengths[day - 1] - 1]) if day else float(self.spot.open[u, 0])
-        spacing = self._spacing[u]
+        spacing = self.spacing[u]
         strikes = (np.rint(centre / spacing) + np.arange(self.settings.strikes) - self.settings.strikes // 2) * spacing
         expirations = self._expirations[day]
         e, k, w = (a.ravel() for a in np.meshgrid(expirations, strikes[strikes > 0], [1.0, -1.0], indexing="ij"))
@@ -488,8 +496,8 @@ def _paths(seed: int, s: FairSettings, lengths: Ints, count: int) -> Spot:
     variance[:, :, -1] = closing[:, :count]
     for d in np.flatnonzero(lengths[:count] < _MINUTES).tolist():
         variance[:, d, lengths[d] - 1 :] = closing[:, d, None]
-    moves = random.standard_normal((n, count, _MINUTES)) * np.sqrt(minute_variance) - minute_variance / 2
-    nights = random.standard_normal((n, count)) * np.sqrt(night_variance) - night_variance / 2
+    moves = _together(random, (n, count, _MINUTES), s.correlation) * np.sqrt(minute_variance) - minute_variance / 2
+    nights = _together(random, (n, count), s.correlation) * np.sqrt(night_variance) - night_variance / 2
     first = np.log(80 * 5 ** random.random(n))
     opens = np.cumsum(nights + np.concatenate([np.zeros((n, 1)), moves[:, :-1].sum(axis=2)], axis=1), axis=1)
     opens += first[:, None]
@@ -498,6 +506,13 @@ def _paths(seed: int, s: FairSettings, lengths: Ints, count: int) -> Spot:
     open_, high, low, close = _prices(opens, moves, minute_variance, lots, inside[:count])
     volume = np.where(inside[:count], volume, 0.0)
     return Spot(open_, high, low, close, volume, variance, start + night_variance, closing)
+
+
+def _together(random: np.random.Generator, shape: tuple[int, ...], correlation: float) -> Floats:
+    """Standard normal numbers that share a factor along the first axis."""
+    shared = random.standard_normal(shape[1:])
+    own: Floats = random.standard_normal(shape)
+    return np.sqrt(correlation) * shared + np.sqrt(1 - correlation) * own
 
 
 def _volumes(random: np.random.Generator, moves: Floats, variance: Floats, weight: Floats) -> Floats:
