@@ -162,6 +162,10 @@ class StoredMarket:
         """The source's calendar."""
         return self._sessions
 
+    def moment_ns(self, at_ns: int) -> int:
+        """The moment that a chain asked for at ``at_ns`` is of: after a session's close the close."""
+        return Moment.at(self._sessions, at_ns).at_ns
+
     def bars(
         self, underlying: str, timeframe: Timeframe, session: date, history_sessions: int, at_ns: int
     ) -> UnderlyingBars:
