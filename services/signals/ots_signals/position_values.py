@@ -22,40 +22,41 @@ class LeavingValues(NamedTuple):
     low: Floats
 
 
-def leaving_values(
-    tape: Tape, legs: Sequence[Sequence[tuple[int, int]]], model: FillModel, columns: slice = slice(None)
-) -> LeavingValues:
-    """Of positions, each a sequence of (row of the tape, quantity), in some of the tape's columns.
+def leaving_values(tape: Tape, legs: Sequence[Sequence[tuple[int, int]]], model: FillModel) -> LeavingValues:
+    """Of positions, each a sequence of (row of the tape, quantity): arrays (positions, minutes).
 
     A bought leg is sold at the bid, and for nothing where there are asks and no bid; a sold leg is bought back at the
     ask, and cannot be where there is none. Extremes within a minute are those of a single leg; those of several legs
     need not have stood at one time, so a position of several has the standing quotes alone.
     """
     share = SHARE_PAID[model]
-    shape = (len(legs), len(tape.ends[columns]))
+    shape = (len(legs), len(tape.ends))
     last, high, low = np.empty(shape), np.empty(shape), np.empty(shape)
     for i, position in enumerate(legs):
-        if len(position) == 1:
-            row, quantity = position[0]
-            one = _leg(tape.bid[row, columns], tape.ask[row, columns], quantity, share)
-            last[i] = one
-            if tape.bid_low is tape.bid:  # samples alone: no extremes
-                high[i], low[i] = one, one
-                continue
-            best = (tape.bid_high, tape.ask_high) if quantity > 0 else (tape.bid_low, tape.ask_low)
-            worst = (tape.bid_low, tape.ask_low) if quantity > 0 else (tape.bid_high, tape.ask_high)
-            for table, (bid, ask) in ((high, best), (low, worst)):
-                extreme = _leg(bid[row, columns], ask[row, columns], quantity, share)
-                table[i] = np.where(np.isnan(extreme), one, extreme)
-        else:
-            last[i] = sum(_leg(tape.bid[row, columns], tape.ask[row, columns], q, share) for row, q in position)
-            high[i], low[i] = last[i], last[i]
+        parts = [_one(tape, row, quantity, share) for row, quantity in position]
+        last[i] = sum(part.last for part in parts)
+        high[i], low[i] = (parts[0].high, parts[0].low) if len(parts) == 1 else (last[i], last[i])
     return LeavingValues(last, high, low)
+
+
+def legs_values(tape: Tape, quantity: int, model: FillModel, rows: Ints | slice = slice(None)) -> LeavingValues:
+    """Of some contracts of a tape, each by itself, ``quantity`` of it: arrays (contracts, minutes)."""
+    return _one(tape, rows, quantity, SHARE_PAID[model])
 
 
 def mids(bid: Ints, ask: Ints) -> Floats:
     """Half way between; NaN where there is no quote or no ask. Without a bid: half of the ask."""
     return np.where(ask > 0, 0.5 * (bid + ask), np.nan)
+
+
+def _one(tape: Tape, rows: int | Ints | slice, quantity: int, share: float) -> LeavingValues:
+    last = _leg(tape.bid[rows], tape.ask[rows], quantity, share)
+    if tape.bid_low is tape.bid:  # samples alone: no extremes
+        return LeavingValues(last, last, last)
+    high, low = (tape.bid_high, tape.ask_high), (tape.bid_low, tape.ask_low)
+    best, worst = (high, low) if quantity > 0 else (low, high)
+    extremes = (_leg(bid[rows], ask[rows], quantity, share) for bid, ask in (best, worst))
+    return LeavingValues(last, *(np.where(np.isnan(extreme), last, extreme) for extreme in extremes))
 
 
 def _leg(bid: Ints, ask: Ints, quantity: int, share: float) -> Floats:
