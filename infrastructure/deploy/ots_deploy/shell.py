@@ -1,0 +1,120 @@
+"""Other programs: run, or, in a dry run, printed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TextIO
+
+from ots_deploy.errors import DeployError
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a program said."""
+
+    status: int
+    out: str
+    err: str = ""
+
+
+@dataclass
+class Shell:
+    """Runs programs. ``dry``: prints them instead, and answers what a first deployment is planned to hear."""
+
+    dry: bool = False
+    out: TextIO = field(default_factory=lambda: sys.stdout)
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def say(self, line: str = "") -> None:
+        """A line for the person, at once."""
+        print(line, file=self.out, flush=True)
+
+    def step(self, title: str) -> None:
+        """The heading of what follows."""
+        self.say(f"== {title}")
+
+    def run(
+        self,
+        *words: str,
+        given: str | None = None,
+        given_is: str = "",
+        planned: str = "",
+        note: str = "",
+        accept: tuple[int, ...] = (0,),
+        shown: bool = False,
+        local: bool = False,
+        environment: Mapping[str, str] | None = None,
+    ) -> Done:
+        """Run one program. Raises :class:`DeployError` when it ends with a status that is not accepted.
+
+        ``given``: its standard input, where secrets go, because a command line is everybody's to read; ``given_is``
+        says in a dry run what it would be. ``planned``: the answer of a dry run. ``note``: when it is not always run.
+        ``shown``: the person sees its output. ``local``: it asks this machine only and changes nothing, so that a
+        dry run runs it too.
+        """
+        if self.dry and not local:
+            heard = f" <<< {given_is}" if given_is else ""
+            self.say(f"  {shlex.join(words)}{heard}{f'   # {note}' if note else ''}")
+            return Done(0, planned)
+        try:
+            done = subprocess.run(
+                words,
+                input=given,
+                stdin=None if given is not None or shown else subprocess.DEVNULL,
+                stdout=None if shown else subprocess.PIPE,
+                stderr=None if shown else subprocess.PIPE,
+                text=True,
+                check=False,
+                env={**os.environ, **self.environment, **(environment or {})},
+            )
+        except FileNotFoundError:
+            raise DeployError(f"{words[0]} is not there") from None
+        answer = Done(done.returncode, done.stdout or "", done.stderr or "")
+        if answer.status not in accept:
+            raise DeployError(f"{shlex.join(words[:6])} ... failed with {answer.status}\n{answer.err.strip()[-2000:]}")
+        return answer
+
+    def ask(self, question: str) -> str:
+        """A person's answer; empty where nobody is there."""
+        try:
+            return input(question).strip()
+        except EOFError:
+            return ""
+
+
+@dataclass(frozen=True)
+class Aws:
+    """The command line of AWS, in one region."""
+
+    shell: Shell
+    region: str
+
+    def call(
+        self,
+        service: str,
+        operation: str,
+        *words: str,
+        body: Mapping[str, Any] | None = None,
+        body_is: str = "",
+        planned: Any = None,
+        note: str = "",
+    ) -> Any:
+        """One call; its answer. ``body`` goes in by standard input. Raises :class:`DeployError`."""
+        command = ["aws", service, operation, *words, "--region", self.region, "--output", "json"]
+        if body is not None:
+            command += ["--cli-input-json", "file:///dev/stdin"]
+        done = self.shell.run(
+            *command,
+            given=None if body is None else json.dumps(body),
+            given_is=body_is or ("" if body is None else json.dumps(body)),
+            planned=json.dumps(planned),
+            note=note,
+            environment={"AWS_PAGER": ""},
+        )
+        return json.loads(done.out) if done.out.strip() else None
