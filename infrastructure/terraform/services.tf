@@ -131,7 +131,7 @@ locals {
       command         = ["env", "PROMETHEUS_MULTIPROC_DIR=/run/ots/metrics", "gunicorn", "--config", "python:ots_signals.gunicorn_conf", "ots_signals.app:create_app()"]
       database        = local.market_database, role = "ots_signals", password = "DB_PASSWORD_SIGNALS"
       spool           = false, vendor = false, kernels = true, lone = false, stop_s = 30
-      environment     = {}
+      environment     = { UPSTREAMS = jsonencode({ for callee in local.calls.signals : callee => local.urls[callee] }) }
       secrets         = {}
     }
 
@@ -140,8 +140,11 @@ locals {
       command         = ["python", "-m", "ots_signals", "worker"]
       database        = local.market_database, role = "ots_signals", password = "DB_PASSWORD_SIGNALS"
       spool           = false, vendor = false, kernels = true, lone = true, stop_s = 30
-      environment     = { SIGNALS_METRICS_PORT = "8016" }
-      secrets         = {}
+      environment = {
+        SIGNALS_METRICS_PORT = "8016"
+        UPSTREAMS            = jsonencode({ for callee in local.calls["signals-worker"] : callee => local.urls[callee] })
+      }
+      secrets = {}
     }
   }
 
@@ -341,7 +344,7 @@ resource "aws_ecs_service" "service" {
   # deploy-prod.sh says how many, once the schema is there; later the autoscaling
   desired_count    = 0
   launch_type      = "FARGATE"
-  platform_version = "1.4.0"
+  platform_version = "LATEST"
 
   # a lone one ends before the next begins: the lease in the database would let two be, but the second only waits
   deployment_minimum_healthy_percent = each.value.lone ? 0 : 100

@@ -135,8 +135,8 @@ variable "hosted_zone_id" {
   default     = null
 
   validation {
-    condition     = var.hosted_zone_id == null || can(regex("^Z[A-Z0-9]+$", var.hosted_zone_id))
-    error_message = "A zone's id begins with Z."
+    condition     = var.hosted_zone_id == null || can(regex("^[A-Z0-9]{8,32}$", var.hosted_zone_id))
+    error_message = "A zone's id is capital letters and digits, such as Z0123456789ABCDEFGHIJ."
   }
 }
 
