@@ -10,7 +10,18 @@ from prometheus_client import REGISTRY
 
 from dbn import MINUTE, midnight
 from ots_common.database import connect
-from ots_ingestion.gaps import close_gap, difference, end_gap, intersection, length_ns, open_gap, open_gaps, union
+from ots_ingestion import metrics
+from ots_ingestion.gaps import (
+    close_gap,
+    count_from_the_start,
+    difference,
+    end_gap,
+    intersection,
+    length_ns,
+    open_gap,
+    open_gaps,
+    union,
+)
 
 OPEN = midnight(date(2024, 3, 4)) + 14 * 3600 * 10**9 + 30 * MINUTE
 
@@ -102,6 +113,20 @@ def test_each_gap_is_counted_once_when_it_opens_and_once_when_it_closes(cursor):
     stated(cursor, dataset="NOBODY.KNOWS")
     assert counted("ots_ingestion_gaps_opened_total", dataset="NOBODY.KNOWS", evidence="disconnect") == 0
     assert counted("ots_ingestion_gaps_opened_total", dataset="other", evidence="disconnect") > 0
+
+
+def test_the_first_gap_is_an_increase():
+    """As the drill found: a series that appears with its first gaps is none, and GapsAppear asks for one."""
+
+    def shown(dataset):
+        return REGISTRY.get_sample_value("ots_ingestion_gaps_opened_total", {"dataset": dataset, "evidence": "mute"})
+
+    assert shown("XCHI.PILLAR") is None
+    count_from_the_start("XCHI.PILLAR")
+    assert shown("XCHI.PILLAR") == 0
+    metrics.GAPS_OPENED.labels("XCHI.PILLAR", "mute").inc()
+    count_from_the_start("XCHI.PILLAR")
+    assert shown("XCHI.PILLAR") == 1
 
 
 def test_the_same_statement_again_is_the_same_gap(cursor):

@@ -448,6 +448,20 @@ def test_each_is_kept_and_answered_in_pages(filled, market, connection):
     assert check(connection).difference == 0
 
 
+def test_comparisons_of_long_ago_are_forgotten_but_never_the_newest(filled, market, connection):
+    kept = [check(connection).check_id for _ in range(4)]
+    set_back = "UPDATE self_checks SET finished_at = finished_at - interval '%s days' WHERE check_id = ANY(%s)"
+    market.database.execute(set_back, (91, kept[:2]))
+    market.database.execute(set_back, (89, kept[2:3]))
+    assert "self_checks: deleted 2 older than 90 days" in maintain(connection)
+    found = {row[0] for row in market.database.rows("SELECT check_id FROM self_checks")}
+    assert found & set(kept) == set(kept[2:])
+    market.database.execute("UPDATE self_checks SET finished_at = finished_at - interval '200 days'")
+    maintain(connection)
+    assert market.database.rows("SELECT check_id FROM self_checks") == [(kept[3],)]
+    assert check(connection).difference == 0
+
+
 def value(metric, **labels):
     return REGISTRY.get_sample_value(metric, labels)
 

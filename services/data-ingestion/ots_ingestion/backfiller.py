@@ -20,6 +20,7 @@ from ots_common.database import Connection, Database, connect
 from ots_common.metrics import serve_process
 from ots_ingestion import backfill_parts, backfills, metrics
 from ots_ingestion.download import Download
+from ots_ingestion.gaps import count_from_the_start
 from ots_ingestion.repair import repair_once
 from ots_ingestion.schemas_offered import SchemaNotOffered
 from ots_ingestion.settings import IngestionSettings
@@ -49,6 +50,7 @@ class Backfiller:
         self._news = threading.Condition()
         self._vendor: Vendor | None = None
         self._vendor_lock = threading.Lock()
+        count_from_the_start(settings.equity_dataset, settings.option_dataset)
 
     def stop(self) -> None:
         """End soon."""

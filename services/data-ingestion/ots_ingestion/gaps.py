@@ -56,6 +56,13 @@ class Gap:
         return self.dataset, self.schema, self.symbol
 
 
+def count_from_the_start(*datasets: str) -> None:
+    """Show the counters of these datasets' gaps at 0: a series that appears with its first gaps is no increase."""
+    for dataset in datasets:
+        for evidence in EVIDENCE:
+            metrics.GAPS_OPENED.labels(metrics.dataset_label(dataset), evidence)
+
+
 def open_gap(
     cursor: Cursor,
     *,

@@ -20,6 +20,7 @@ _PERIOD = re.compile(r"^(\d{1,5})d$")
 # shorter than deadlock_timeout (1 s), so that no import is ever the victim: see maintain_time_tables in migration 0001
 _LOCK_TIMEOUT = "500ms"
 _UPKEEP_LOCK = 0x4F5455
+KEPT_SELF_CHECKS = timedelta(days=90)
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,19 @@ def maintain(connection: Connection) -> list[str]:
         with connection, connection.cursor() as cursor:
             cursor.execute("SELECT table_name, action, detail, command FROM due_upkeep(now(), interval '3 days')")
             steps = cursor.fetchall()
-        return _take(connection, steps)
+        return [*_take(connection, steps), *_forget_self_checks(connection)]
+
+
+def _forget_self_checks(connection: Connection) -> list[str]:
+    """Comparisons that are older than KEPT_SELF_CHECKS, but not the newest: it says when the last one was."""
+    with connection, connection.cursor() as cursor:
+        cursor.execute(
+            "DELETE FROM self_checks WHERE finished_at < now() - %s"
+            " AND check_id < (SELECT max(check_id) FROM self_checks)",
+            (KEPT_SELF_CHECKS,),
+        )
+        days = KEPT_SELF_CHECKS.days
+        return [f"self_checks: deleted {cursor.rowcount} older than {days} days"] if cursor.rowcount else []
 
 
 @contextmanager

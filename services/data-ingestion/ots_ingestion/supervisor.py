@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import structlog
 
-from ots_ingestion import metrics, verdicts
+from ots_ingestion import gaps, metrics, verdicts
 from ots_ingestion.collection import Collection
 from ots_ingestion.lease import Lease
 from ots_ingestion.live_session import ACK, REPLAY_COMPLETED, ConnectError, LiveSession
@@ -128,6 +128,7 @@ class Supervisor:
         self._without_replay = False
         self._clock_offset_ns = 0
         self._full = False
+        gaps.count_from_the_start(dataset)
         # the connection that is on, and when a record last came in this session (monotonic)
         self._session: LiveSession | None = None
         self._heard: float | None = None
