@@ -132,6 +132,8 @@ resource "aws_s3_bucket_logging" "this" {
   bucket        = each.value
   target_bucket = aws_s3_bucket.logs.id
   target_prefix = "s3/${each.key}/"
+
+  depends_on = [aws_s3_bucket_policy.this]
 }
 
 resource "aws_s3_bucket_lifecycle_configuration" "raw" {

@@ -1,11 +1,11 @@
 """``python -m ots_common.provision``: roles, databases and migrations, brought to where they must be, however often.
 
-Runs as the database's superuser before the services start. Least privilege: ``ots`` owns the market's database,
-``ots_reader`` may only read it, ``ots_snapshots`` and ``ots_signals`` read it and write tables of results alone,
-``ots_accounts`` owns the users in a database of their own. The audit log beside them belongs to ``ots_audit``, as whom
-nobody can log in: the gateway may add to it and read it. ``ots_grafana`` reads the market's database for the
-dashboards, a few connections and seconds at a time; ``ots_monitor`` sees PostgreSQL's own statistics and no row of
-ours.
+Runs before the services start, as the database's superuser or as managed PostgreSQL's administrator, who is none.
+Least privilege: ``ots`` owns the market's database, ``ots_reader`` may only read it, ``ots_snapshots`` and
+``ots_signals`` read it and write tables of results alone, ``ots_accounts`` owns the users in a database of their own.
+The audit log beside them belongs to ``ots_audit``, as whom nobody can log in: the gateway may add to it and read it.
+``ots_grafana`` reads the market's database for the dashboards, a few connections and seconds at a time;
+``ots_monitor`` sees PostgreSQL's own statistics and no row of ours.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import psycopg2
+import psycopg2.extensions
 from psycopg2 import sql
 from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings
@@ -111,13 +112,16 @@ def _connect_when_up(dsn: str) -> Connection:
 
 def _ensure_role(connection: Connection, role: str, password: str) -> None:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT rolsuper OR rolcreatedb OR rolcreaterole FROM pg_roles WHERE rolname = %s", (role,))
+        cursor.execute("SELECT rolsuper, rolcreatedb OR rolcreaterole FROM pg_roles WHERE rolname = %s", (role,))
         found = cursor.fetchone()
         verb = "ALTER" if found else "CREATE"
+        superuser, mighty = found or (False, False)
         # the administrator of managed PostgreSQL is no superuser, and may not even say NOSUPERUSER of one that is none
-        less = "NOSUPERUSER NOCREATEDB NOCREATEROLE" if found and found[0] else ""
+        less = ("NOSUPERUSER " if superuser else "") + ("NOCREATEDB NOCREATEROLE" if superuser or mighty else "")
+        # as its verifier: a statement may end up in the server's log
+        verifier = psycopg2.extensions.encrypt_password(password, role, connection, "scram-sha-256")
         cursor.execute(
-            sql.SQL(f"{verb} ROLE {{}} LOGIN {less} PASSWORD {{}}").format(sql.Identifier(role), sql.Literal(password))
+            sql.SQL(f"{verb} ROLE {{}} LOGIN {less} PASSWORD {{}}").format(sql.Identifier(role), sql.Literal(verifier))
         )
 
 
