@@ -20,7 +20,7 @@ from ots_signals import contract_choice
 from ots_signals.canonical import digest
 from ots_signals.decisions import Abstention, Barriers, Decision, Entry, Leg, Mode, Signal, Why, decision_id
 from ots_signals.market_view import ChainView, DailyVolatility, MarketView, UnderlyingBars
-from ots_signals.odds import Position, TrackRecord, TrackRecords, believed, fair_odds
+from ots_signals.odds import FairOdds, Position, TrackRecord, TrackRecords, believed, fair_odds
 from ots_signals.regime import regime
 from ots_signals.strategies.base import BOTH, Moment, Refusal, Strategy
 
@@ -128,16 +128,26 @@ def drafts(
     return found
 
 
-def finish(found: Sequence[Draft | Abstention], sessions: Sessions, records: TrackRecords) -> list[Signal | Abstention]:
-    """Drafts with their odds, as `believed` from what had ended before their session opened."""
-    candidates = [one for one in found if isinstance(one, Draft)]
-    fair = fair_odds(
+def fair_of(found: Sequence[Draft | Abstention], sessions: Sessions) -> FairOdds:
+    """The fair odds of the drafts among them, in their order: what of `finish` does not depend on any record."""
+    return fair_odds(
         [
             Position(d.decision.event_ns, d.spot, d.rate, d.dividend_yield, d.legs, d.years, d.entry, d.barriers)
-            for d in candidates
+            for d in found
+            if isinstance(d, Draft)
         ],
         sessions,
     )
+
+
+def finish(
+    found: Sequence[Draft | Abstention], sessions: Sessions, records: TrackRecords, fair: FairOdds | None = None
+) -> list[Signal | Abstention]:
+    """Drafts with their odds, as `believed` from what had ended before their session opened.
+
+    ``fair``: of `fair_of`, where they are known already.
+    """
+    fair = fair_of(found, sessions) if fair is None else fair
     known: dict[tuple[str, str], TrackRecord] = {}
     finished: list[Signal | Abstention] = []
     k = 0
