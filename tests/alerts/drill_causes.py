@@ -1,27 +1,25 @@
-"""What is done for each alert to fire, and why not for the few for which nothing is done here."""
+"""What is done for each alert to fire, and how it is taken back."""
 
 from __future__ import annotations
 
 import contextlib
-import os
+import json
+import random
 import resource
-import shutil
 import socket
-import subprocess
-import sys
-import tempfile
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from alerts.drill import Cause, Drill, NotHere, reload
+from alerts import drill_machine as machine
+from alerts.drill import Cause, Drill
+from alerts.installations import reload, until
+from ots_ingestion import backfill_parts
 
 _BARS = "SELECT instrument_id FROM instruments WHERE underlying = 'AAPL' AND expiration IS NULL"
 _CHAINS = ("AAPL", "MSFT", "SPY", "QQQ", "NVDA")
-
-
-def _nothing(_: Drill) -> None: ...
 
 
 def _wrong_passwords(drill: Drill) -> None:
@@ -44,9 +42,7 @@ def _forgiven(drill: Drill) -> None:
 
 
 def _refresh_twice(drill: Drill) -> None:
-    import json
-
-    password = drill.platform.settings.values["ADMIN_PASSWORD"]
+    password = drill.installation.secret("ADMIN_PASSWORD")
     body = {"username": "admin", "password": password}
     pair = json.loads(drill.api("POST", "auth/login", body, token="")[1])
     for _ in range(2):
@@ -73,13 +69,13 @@ def _audit_back(drill: Drill) -> None:
 
 def _rule_that_fails(drill: Drill) -> None:
     rule = '{"groups":[{"name":"broken","rules":[{"record":"broken","expr":"up * on () up"}]}]}'
-    (drill.platform.state / "prometheus" / "drill-rules" / "broken.yml").write_text(rule)
-    reload(drill, "prometheus")
+    (drill.installation.rules / "broken.yml").write_text(rule)
+    reload(drill.installation, "prometheus")
 
 
 def _rule_away(drill: Drill) -> None:
-    (drill.platform.state / "prometheus" / "drill-rules" / "broken.yml").unlink()
-    reload(drill, "prometheus")
+    (drill.installation.rules / "broken.yml").unlink()
+    reload(drill.installation, "prometheus")
 
 
 def _refuse(drill: Drill) -> None:
@@ -100,7 +96,7 @@ def _ask_the_cache(drill: Drill) -> None:
 def _cache_back(drill: Drill) -> None:
     """A breaker closes with the first request that succeeds."""
     drill.start("cache")
-    _until_answers(drill, drill.ports.cache)
+    until(lambda: drill.answers("cache"))
     for _ in range(6):
         time.sleep(1)
         drill.api("GET", "cache/stock-prices")
@@ -114,12 +110,7 @@ def _without_postgres(drill: Drill) -> None:
 
 def _postgres_back(drill: Drill) -> None:
     drill.start("postgres")
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        with contextlib.suppress(Exception):
-            drill.sql("SELECT 1")
-            return
-        time.sleep(0.5)
+    until(lambda: drill.sql("SELECT 1"))
 
 
 def _archive_to_nowhere(drill: Drill) -> None:
@@ -146,7 +137,6 @@ def _many_connections(drill: Drill) -> None:
 
 def _deadlocks(drill: Drill) -> None:
     """Two transactions that lock each other's advisory lock; PostgreSQL ends one after a second."""
-    import threading
 
     def second(connection: object, key: int) -> None:
         with contextlib.suppress(Exception), connection.cursor() as cursor:  # type: ignore[attr-defined]
@@ -208,9 +198,10 @@ def _small_redis(drill: Drill) -> None:
     redis.config_set("maxmemory", int(redis.info("memory")["used_memory"]) + 200_000)
     redis.config_set("maxmemory-policy", "allkeys-lru")
     refused = int(redis.config_get("maxclients")["maxclients"])
+    address = drill.installation.address("redis")
     redis.config_set("maxclients", 1)
     for _ in range(5):
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", drill.ports.redis), 5) as one:
+        with contextlib.suppress(OSError), socket.create_connection(address, 5) as one:
             one.recv(100)
     redis.config_set("maxclients", refused)
 
@@ -233,91 +224,21 @@ def _large_redis(drill: Drill) -> None:
 def _die_again_and_again(drill: Drill) -> None:
     for _ in range(5):
         drill.kill("analytics-snapshots")
-        _until_answers(drill, drill.ports.snapshots)
+        until(lambda: drill.answers("analytics-snapshots"))
         time.sleep(4)
 
 
-def _until_answers(drill: Drill, port: int) -> None:
-    deadline = time.monotonic() + 40
-    while drill.get(f"http://127.0.0.1:{port}/metrics")[0] != 200 and time.monotonic() < deadline:
-        time.sleep(0.3)
-
-
 def _few_files(drill: Drill) -> None:
-    pid = drill.pid("ingestion-backfiller")
+    pid = drill.installation.pid("ingestion-backfiller")
     opened = sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
     _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (opened + 2, hard))
 
 
 def _files_again(drill: Drill) -> None:
-    pid = drill.pid("ingestion-backfiller")
+    pid = drill.installation.pid("ingestion-backfiller")
     _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (min(hard, 1024), hard))
-
-
-_BURNING: list[subprocess.Popen[bytes]] = []
-
-
-def _burn(_: Drill) -> None:
-    for _ in range((os.cpu_count() or 1) * 2):
-        _BURNING.append(subprocess.Popen([sys.executable, "-c", "while True: pass"]))
-
-
-def _cool(_: Drill) -> None:
-    while _BURNING:
-        process = _BURNING.pop()
-        process.kill()
-        process.wait()
-
-
-_MOUNTED: list[Path] = []
-
-
-def _mounted(size: str, *words: str) -> Path:
-    """A filesystem of its own, mounted where the exporter sees it. Raises NotHere where that may not be done."""
-    folder = Path(tempfile.mkdtemp(prefix="ots-drill-disk-"))
-    (folder / "mounted").mkdir()
-    image = folder / "image"
-    with image.open("wb") as file:
-        file.truncate(int(size))
-    source = words or ("-o", "loop", str(image))
-    if not words:
-        subprocess.run(["mkfs.ext4", "-q", "-m", "0", image], check=True)
-    mounted = subprocess.run(["mount", *source, folder / "mounted"], capture_output=True, text=True, check=False)
-    if mounted.returncode != 0:
-        shutil.rmtree(folder)
-        raise NotHere(f"no disk may be mounted here: {mounted.stderr.strip()}")
-    _MOUNTED.append(folder)
-    return folder / "mounted"
-
-
-def _filling_disk(_: Drill) -> None:
-    """Of 1.5 GB that take no room: what is allocated and not written is nowhere."""
-    _mounted("1500000000")
-
-
-def _fill(_: Drill) -> None:
-    folder = _MOUNTED[-1] / "mounted"
-    room = os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize
-    if room > 110_000_000:
-        subprocess.run(["fallocate", "-l", "100M", folder / str(time.monotonic_ns())], check=True)
-    elif room > 60_000_000:
-        subprocess.run(["fallocate", "-l", "45M", folder / str(time.monotonic_ns())], check=True)
-    time.sleep(1)
-
-
-def _small_disk(_: Drill) -> None:
-    folder = _mounted("0", "-t", "tmpfs", "-o", "size=1m,nr_inodes=40", "drill")
-    for number in range(38):
-        (folder / str(number)).touch()
-
-
-def _disk_away(_: Drill) -> None:
-    while _MOUNTED:
-        folder = _MOUNTED.pop()
-        subprocess.run(["umount", folder / "mounted"], check=True)
-        shutil.rmtree(folder)
 
 
 def _vendor_fails(drill: Drill) -> None:
@@ -352,13 +273,23 @@ def _estimate(drill: Drill) -> None:
     drill.together(1, lambda: drill.api("POST", "data/backfills", body))
 
 
-def _nobody_fetches(drill: Drill) -> None:
+def _hold_all_parts(drill: Drill) -> None:
+    """As a backfiller that hangs holds them: alone each waits for its holder."""
     drill.stop("ingestion-backfiller")
     _ask_for_history(drill, 42)
-
-
-def _fetch(drill: Drill) -> None:
+    drill.held.append(drill.connection())
+    _hold_new_parts(drill)
     drill.start("ingestion-backfiller")
+
+
+def _hold_new_parts(drill: Drill) -> None:
+    with drill.held[-1].cursor() as cursor:
+        cursor.execute("SELECT part_id FROM backfill_parts WHERE status IN ('waiting', 'downloading')")
+        for (part,) in cursor.fetchall():
+            cursor.execute(
+                "SELECT pg_try_advisory_lock(%s, %s)", (backfill_parts._LEASE_CLASS, backfill_parts._key(part))
+            )
+    drill.held[-1].commit()
 
 
 def _rows_vanish(drill: Drill) -> None:
@@ -389,9 +320,9 @@ def _swap(drill: Drill) -> None:
 
 
 def _ask_chains(drill: Drill) -> None:
+    """One after the other: a surface takes a second or two on a busy machine."""
     for name in _CHAINS:
-        drill.together(1, lambda name=name: drill.api("GET", f"analytics/options/{name}/surface"))
-    time.sleep(1)
+        drill.api("GET", f"analytics/options/{name}/surface")
 
 
 def _no_snapshots(drill: Drill) -> None:
@@ -410,6 +341,84 @@ def _snapshots_again(drill: Drill) -> None:
 
 def _swap_back(drill: Drill) -> None:
     drill.sql("DROP FUNCTION drill_swap() CASCADE;UPDATE quote_latest SET bid = ask, ask = bid WHERE bid > ask")
+
+
+def _shift(drill: Drill) -> None:
+    """Of every strike call and put dearer by the same, of every other strike by something else: parity stays, and no
+    surface fits. As when quotes of different moments are put together."""
+    drill.sql(
+        "CREATE FUNCTION drill_shift() RETURNS trigger LANGUAGE plpgsql AS $$ DECLARE more bigint; BEGIN"
+        " SELECT i.strike / 100 * ((i.strike / 500000000 * 7 + (i.expiration - date '2020-01-01') * 3) % 5)"
+        " INTO more FROM instruments i WHERE i.instrument_id = NEW.instrument_id AND i.expiration IS NOT NULL;"
+        " IF more IS NOT NULL THEN NEW.bid := NEW.bid + more; NEW.ask := NEW.ask + more; END IF; RETURN NEW; END $$;"
+        + "".join(
+            f"CREATE TRIGGER drill_shift BEFORE INSERT OR UPDATE ON {table} FOR EACH ROW"
+            " EXECUTE FUNCTION drill_shift();"
+            for table in ("quotes", "quote_latest")
+        )
+    )
+
+
+def _shift_back(drill: Drill) -> None:
+    drill.sql("DROP FUNCTION drill_shift() CASCADE")
+
+
+def _refuse_rows(drill: Drill) -> None:
+    """As a check that somebody put on the table by hand refuses what it does not foresee."""
+    drill.sql(
+        "CREATE FUNCTION drill_refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " RAISE EXCEPTION 'the drill refuses this trade'; END $$;"
+        "CREATE TRIGGER drill_refuse BEFORE INSERT ON trades FOR EACH ROW"
+        f" WHEN (NEW.instrument_id = {drill.sql(_BARS)[0][0]}) EXECUTE FUNCTION drill_refuse()"
+    )
+
+
+def _take_rows(drill: Drill) -> None:
+    """Without the check what was buried can be stored."""
+    drill.sql("DROP FUNCTION drill_refuse() CASCADE")
+    time.sleep(3)
+    code = drill.installation.run("ingestion-worker", "ots_ingestion", "replay-dead-letters")
+    left = drill.sql("SELECT count(*) FROM dead_letters WHERE replayed_at IS NULL")[0][0]
+    print(f"    replay-dead-letters: {code}; {left} letters are left")
+
+
+_EMPTYING = threading.Event()
+
+
+def _ask_the_same(drill: Drill) -> None:
+    """A past that stays as it is, asked for by four again and again: kept answers, for a minute and a half."""
+    _EMPTYING.clear()
+    at = datetime.now(UTC) - timedelta(minutes=30)
+    path = f"analytics/indicators/AAPL?indicators=sma:20&timeframe=1d&as_of={at:%Y-%m-%dT%H:%M:00Z}"
+    status, answer = drill.api("GET", path)
+    if status != 200:
+        raise RuntimeError(f"{status}: {answer[:200]!r}")
+    drill.held.append(_Asking(drill, path))
+    time.sleep(75)
+
+
+class _Asking:
+    """Asks one question all the time; once `_EMPTYING` is set Redis is emptied before each."""
+
+    def __init__(self, drill: Drill, path: str) -> None:
+        self._closed = threading.Event()
+        for _ in range(4):
+            threading.Thread(target=self._ask, args=(drill, path), daemon=True).start()
+
+    def _ask(self, drill: Drill, path: str) -> None:
+        while not self._closed.wait(0.2 * random.random()):
+            with contextlib.suppress(Exception):
+                if _EMPTYING.is_set():
+                    drill.redis().flushall()
+                drill.api("GET", path)
+
+    def close(self) -> None:
+        """Ask no more."""
+        self._closed.set()
+
+
+def _empty_redis(_: Drill) -> None:
+    _EMPTYING.set()
 
 
 def _slow_things(drill: Drill) -> None:
@@ -437,11 +446,29 @@ def _worker_anew(drill: Drill) -> None:
     time.sleep(10)
 
 
+def _fresh_spool(drill: Drill) -> None:
+    """The files that were begun end with their connections, are stored and go."""
+    _drop_once(drill)
+    time.sleep(8)
+
+
+def _drop_once(drill: Drill) -> None:
+    for dataset in ("EQUS.MINI", "OPRA.PILLAR"):
+        drill.fault(kind="drop", dataset=dataset, times=1)
+
+
 def _nothing_stored(drill: Drill) -> None:
     # readers go on; whoever would write waits
     drill.hold("LOCK TABLE trades, quotes, quote_latest, price_latest, bars_1m IN EXCLUSIVE MODE")
     for days_ago in range(3):
         _ask_for_history(drill, 120 + 3 * (int(time.time()) % 60) + days_ago)
+
+
+def _kept_in_the_spool(drill: Drill) -> None:
+    """A file that lies there whole has an age; the one that is written has none: its connection ends once."""
+    _nothing_stored(drill)
+    time.sleep(5)
+    _drop_once(drill)
 
 
 def _released(drill: Drill) -> None:
@@ -467,8 +494,7 @@ def _no_faults(drill: Drill) -> None:
 
 def _closed(drill: Drill) -> None:
     """Each time a gap a schema, until the replay has closed it."""
-    for dataset in ("EQUS.MINI", "OPRA.PILLAR"):
-        drill.fault(kind="drop", dataset=dataset, times=1)
+    _drop_once(drill)
     time.sleep(7)
 
 
@@ -547,7 +573,7 @@ CAUSES = [
     ),
     Cause("an archive command that fails", ("PostgresArchivingFails",), _archive_to_nowhere, _archive_again),
     Cause("connections up to the bound", ("PostgresConnectionsRunOut",), _many_connections, _released),
-    Cause("transactions that wait for each other", ("PostgresDeadlocks",), _deadlocks, resolves=False),
+    Cause("transactions that wait for each other", ("PostgresDeadlocks",), _deadlocks, ends=False),
     Cause(
         "a lock on the table of users while they are asked for",
         ("DatabasePoolExhausted", "DatabaseWaits"),
@@ -565,9 +591,10 @@ CAUSES = [
     Cause(
         "a lock on the tables that are written",
         ("SpoolBehind", "SpoolFills", "WatermarkStale", "ImportsWait"),
-        _nothing_stored,
+        _kept_in_the_spool,
         _released,
-        within_s=120,
+        prepare=_fresh_spool,
+        within_s=180,
     ),
     Cause("the same lock, released after 14 s", ("LiveLagHigh",), _late_rows, _released),
     Cause("the feed mute", ("FeedMute",), _fault(kind="mute", heartbeats=True), _no_faults, within_s=120),
@@ -577,7 +604,7 @@ CAUSES = [
         _fault(kind="drop", after_records=20),
         _no_faults,
         within_s=120,
-        resolves=False,
+        ends=False,
     ),
     Cause(
         "the feed closes both connections, again and again",
@@ -586,11 +613,18 @@ CAUSES = [
         _no_faults,
         _closed,
         within_s=120,
-        resolves=False,
+        ends=False,
     ),
     Cause("the feed refuses connections", ("CollectionDisconnected",), _no_connection, _no_faults, within_s=120),
     Cause("the feed refuses the key", ("CollectionFailed",), _wrong_key, _right_key, within_s=60),
-    Cause("no backfiller while a backfill waits", ("BackfillStuck",), _nobody_fetches, _fetch),
+    Cause(
+        "every part of a waiting backfill held by a process that does nothing",
+        ("BackfillStuck",),
+        _hold_all_parts,
+        _released,
+        _hold_new_parts,
+        within_s=120,
+    ),
     Cause(
         "the vendor's history answers 500 and 400",
         ("VendorCallsFail", "BackfillPartsFail"),
@@ -598,7 +632,7 @@ CAUSES = [
         _no_faults,
         _estimate,
         within_s=120,
-        resolves=False,
+        ends=False,
     ),
     Cause("bars of eight hours deleted", ("SelfCheckDiffers", "CoverageLow"), _rows_vanish, _rows_back, within_s=150),
     Cause(
@@ -608,7 +642,32 @@ CAUSES = [
         _swap_back,
         _ask_chains,
         within_s=120,
-        resolves=False,
+        ends=False,
+    ),
+    Cause(
+        "calls and puts of each strike dearer by something else",
+        ("SurfaceViolations",),
+        _shift,
+        _shift_back,
+        _ask_chains,
+        within_s=150,
+        ends=False,
+    ),
+    Cause(
+        "a check on the table of trades that refuses AAPL's",
+        ("DeadLetters",),
+        _refuse_rows,
+        _take_rows,
+        within_s=150,
+        ends=False,
+    ),
+    Cause(
+        "Redis emptied again and again while the same is asked",
+        ("CacheHitsCollapse",),
+        _empty_redis,
+        _released,
+        prepare=_ask_the_same,
+        within_s=90,
     ),
     Cause(
         "no snapshots, and chains asked for as of when nothing is stored",
@@ -632,22 +691,39 @@ CAUSES = [
         _slow_back,
         prepare=_worker_anew,
         within_s=200,
-        resolves=False,
+        ends=False,
     ),
-    Cause("a process killed five times", ("ServiceRestarts",), _die_again_and_again, resolves=False),
+    Cause("a process killed five times", ("ServiceRestarts",), _die_again_and_again, ends=False),
     Cause("a bound on open files just above those open", ("FilesRunOut",), _few_files, _files_again),
-    Cause("endless loops on every processor", ("ProcessorsBusy",), _burn, _cool),
-    Cause("a small disk with as many files as it can have", ("InodesRunOut",), _small_disk, _disk_away),
     Cause(
-        "a disk that is filled, 100 MB a second", ("DiskFillsUp", "DiskAlmostFull"), _filling_disk, _disk_away, _fill
+        "endless loops on every processor",
+        ("ProcessorsBusy",),
+        machine.burn,
+        machine.cool,
+        prepare=machine.quiet_before,
+        proof=machine.burnt,
+        within_s=120,
     ),
+    Cause("a small disk with as many files as it can have", ("InodesRunOut",), machine.small_disk, machine.disk_away),
+    Cause(
+        "a disk that is filled, 100 MB a second",
+        ("DiskFillsUp", "DiskAlmostFull"),
+        machine.filling_disk,
+        machine.disk_away,
+        machine.fill,
+    ),
+    Cause(
+        "a part of the memory taken, with a bound just below what was left",
+        ("MemoryAlmostFull",),
+        machine.take_memory,
+        machine.give_memory_back,
+        machine.more_memory,
+    ),
+    Cause(
+        "a process that takes more memory than it may",
+        ("ProcessKilledForMemory",),
+        machine.die_of_memory,
+        again=None,
+    ),
+    Cause("the kernel told that its clock is 0.3 s off", ("ClockOff",), machine.clock_off, machine.clock_right),
 ]
-
-NOT_CAUSED = {
-    "CacheHitsCollapse": "a day of hits and a quarter of an hour of none are not made in minutes",
-    "ClockOff": "nobody may set the clock of a machine that others use",
-    "DeadLetters": "a simulated market takes no files of anybody, and all that it sends can be stored",
-    "MemoryAlmostFull": "the memory is others' too",
-    "ProcessKilledForMemory": "the memory is others' too",
-    "SurfaceViolations": "no fit here admits arbitrage between quoted strikes at will",
-}
