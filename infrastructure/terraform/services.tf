@@ -226,9 +226,9 @@ locals {
         ]),
       ]
       interval    = service.port != null ? 10 : 15
-      timeout     = service.port != null ? 5 : 10
+      timeout     = 10
       startPeriod = service.kernels ? 300 : 30
-      retries     = 3
+      retries     = service.port != null ? 5 : 3
     }
   }
 
