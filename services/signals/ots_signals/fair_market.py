@@ -511,8 +511,8 @@ def _paths(seed: int, s: FairSettings, lengths: Ints, count: int) -> Spot:
 def _together(random: np.random.Generator, shape: tuple[int, ...], correlation: float) -> Floats:
     """Standard normal numbers that share a factor along the first axis."""
     shared = random.standard_normal(shape[1:])
-    own: Floats = random.standard_normal(shape)
-    return np.sqrt(correlation) * shared + np.sqrt(1 - correlation) * own
+    together: Floats = np.sqrt(correlation) * shared + np.sqrt(1 - correlation) * random.standard_normal(shape)
+    return together
 
 
 def _volumes(random: np.random.Generator, moves: Floats, variance: Floats, weight: Floats) -> Floats:

@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import date
-from typing import cast
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ots_market.sessions import Sessions
 from ots_signals.market_view import DailyVolatility, MarketView, UnderlyingBars
@@ -61,7 +62,7 @@ def prefix_check(
     chosen = at if at is not None else np.flatnonzero(bars.session == bars.session[-1]).tolist() if len(bars) else []
     for i in chosen:
         part = strategy.study(cut(bars, i + 1), daily, sessions)
-        told = {"direction": (part.directions, whole.directions)}
+        told: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {"direction": (part.directions, whole.directions)}
         told |= {name: (part.readings[name], values) for name, values in whole.readings.items()}
         for name, (then, later) in told.items():
             if not np.array_equal(then[: i + 1], later[: i + 1], equal_nan=then.dtype.kind == "f"):
@@ -78,6 +79,7 @@ def check_session(view: MarketView, strategy: Strategy, underlying: str, session
     return prefix_check(strategy, bars, view.daily_volatility(underlying, int(sessions.opens[k])), sessions)
 
 
-def _same(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _same(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.bool_]:
     both_unknown = np.isnan(a.astype(np.float64)) & np.isnan(b.astype(np.float64))
-    return cast("np.ndarray", (a == b) | both_unknown)
+    same: NDArray[np.bool_] = (a == b) | both_unknown
+    return same
