@@ -21,6 +21,7 @@ from ots_ingestion.settings import IngestionSettings
 from ots_native.env_file import SECRETS, parse_env
 from ots_native.monitoring import webhook_lines
 from ots_native.settings import FOR_ALL
+from ots_signals.settings import SignalsSettings
 from ots_simulator.settings import SimulatorSettings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,6 +39,8 @@ SETTINGS = {
     "ingestion-backfiller": IngestionSettings,
     "analytics": AnalyticsSettings,
     "analytics-snapshots": AnalyticsSettings,
+    "signals": SignalsSettings,
+    "signals-worker": SignalsSettings,
 }
 INGESTION = {name for name, settings in SETTINGS.items() if settings is IngestionSettings}
 MARKETS = {"simulated": "ots_sim", "databento": "ots"}
@@ -46,7 +49,7 @@ VENDORS_CUSTOMERS = INGESTION - {"ingestion-worker"}
 # read by requests, which the vendor's client is made of
 CLIENT_VARIABLES = {"REQUESTS_CA_BUNDLE"}
 # watched through their connection to the database
-WITHOUT_SERVER = INGESTION - {"ingestion"} | {"analytics-snapshots"}
+WITHOUT_SERVER = INGESTION - {"ingestion"} | {"analytics-snapshots", "signals-worker"}
 # read by gunicorn, before there are settings
 SERVER_VARIABLES = {"BIND", "WORKERS", "PROMETHEUS_MULTIPROC_DIR", "DRAIN_S"}
 # read by OpenTelemetry
@@ -327,7 +330,7 @@ def test_the_gateway_has_the_time_that_it_promises(secrets):
     assert environment_of("gateway", secrets)["DRAIN_S"] == "10"
     assert environment_of("gateway", secrets | {"DRAIN_S": longest})["DRAIN_S"] == longest
     # Compose stops it before those that it waits for
-    assert {"cache", "ingestion", "analytics"} <= set(SERVICES["gateway"]["depends_on"])
+    assert {"cache", "ingestion", "analytics", "signals"} <= set(SERVICES["gateway"]["depends_on"])
 
 
 @pytest.mark.parametrize("name", sorted(INGESTION))
@@ -396,7 +399,8 @@ def test_the_migrating_service_has_what_both_its_commands_ask_for(secrets, monke
 
 
 def test_callers_and_called_share_their_keys(secrets, monkeypatch):
-    names = {"gateway": "gateway", "cache": "cache", "data-ingestion": "ingestion", "analytics": "analytics"}
+    names = {"gateway": "gateway", "cache": "cache", "data-ingestion": "ingestion"}
+    names |= {"analytics": "analytics", "signals": "signals"}
     settings = {name: settings_of(each, secrets, monkeypatch) for name, each in names.items()}
     signed = {(a, b): k for a, each in settings.items() for b, k in each.signing_keys.items()}
     accepted = {(a, b): k for b, each in settings.items() for a, k in each.accept_keys.items()}
@@ -408,12 +412,15 @@ def test_callers_and_called_share_their_keys(secrets, monkeypatch):
         ("analytics", "cache"),
         ("cache", "analytics"),
         ("cache", "data-ingestion"),
+        ("gateway", "signals"),
+        ("signals", "analytics"),
     }
     assert len({key.get_secret_value() for key in signed.values()}) == len(signed)
     # each knows where those are whom it may call; analytics has no need to ask the cache over HTTP yet
-    for caller in ("gateway", "cache"):
+    for caller in ("gateway", "cache", "signals"):
         assert set(settings[caller].upstreams) == {audience for each, audience in signed if each == caller}
-    for name, url in [*settings["gateway"].upstreams.items(), *settings["cache"].upstreams.items()]:
+    told = [settings[caller].upstreams for caller in ("gateway", "cache", "signals")]
+    for name, url in [item for upstreams in told for item in upstreams.items()]:
         port = image_environment(names[name])["BIND"].rpartition(":")[2]
         assert url == f"http://{names[name]}:{port}"
 
@@ -427,6 +434,8 @@ def test_every_database_user_has_the_least_role(secrets):
         "cache": "ots_reader",
         "analytics": "ots_reader",
         "analytics-snapshots": "ots_snapshots",
+        "signals": "ots_signals",
+        "signals-worker": "ots_signals",
         **dict.fromkeys(INGESTION, "ots"),
     }
 
@@ -458,7 +467,9 @@ def test_prometheus_scrapes_whoever_has_metrics(secrets):
     targets = {name: job["static_configs"][0]["targets"] for name, job in jobs.items() if "static_configs" in job}
     ports = {name: image_environment(name)["BIND"].rpartition(":")[2] for name in SETTINGS.keys() - WITHOUT_SERVER}
     for name in WITHOUT_SERVER:
-        ports[name] = environment_of(name, secrets)[f"{name.partition('-')[2].upper()}_METRICS_PORT"]
+        # of the worker of signals that of its service: ingestion has a worker too
+        told = "signals" if name == "signals-worker" else name.partition("-")[2]
+        ports[name] = environment_of(name, secrets)[f"{told.upper()}_METRICS_PORT"]
     watching = {"prometheus": "127.0.0.1:9090", "alertmanager": "alertmanager:9093", "node": "node-exporter:9100"}
     watching |= {"redis": "redis-exporter:9121", "postgres": "postgres-exporter:9187"}
     ours = {name: f"{name}:{port}" for name, port in ports.items()}

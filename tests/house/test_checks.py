@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = sorted(
     str(path.relative_to(ROOT))
-    for pattern in ("services/*/ots_*", "infrastructure/native/ots_*", "monitoring/grafana/ots_*")
+    for pattern in ("services/*/ots_*", "infrastructure/*/ots_*", "monitoring/grafana/ots_*")
     for path in ROOT.glob(pattern)
     if path.is_dir() and "egg-info" not in path.name
 )

@@ -10,6 +10,7 @@ from ots_deploy.errors import NOT_READY, DeployError
 
 ROOT = Path(__file__).resolve().parents[3]
 TERRAFORM = ROOT / "infrastructure" / "terraform"
+WORK = ROOT / ".deploy"
 _TEXT = re.compile(r'^\s*(\w+)\s*=\s*"([^"]*)"\s*(?:#.*)?$', re.MULTILINE)
 _DEFAULT = re.compile(r'^variable "(\w+)" \{(?:(?!^\}).)*?^  default\s*=\s*"([^"]*)"', re.MULTILINE | re.DOTALL)
 
@@ -40,7 +41,7 @@ class Environment:
     @property
     def work(self) -> Path:
         """What lies here between two steps; nothing in it is needed again."""
-        return ROOT / ".deploy" / self.name
+        return WORK / self.name
 
     @property
     def state_key(self) -> str:
@@ -62,12 +63,12 @@ class Environment:
         return self.settings.get("state_bucket") or f"{self.full_name}-state-{account}"
 
 
-def environment(name: str | None, *, folder: Path = TERRAFORM, dry: bool = False) -> Environment:
+def environment(name: str | None, *, dry: bool = False) -> Environment:
     """Of ``environments/NAME.tfvars``; without a name, the only one that is there. A dry run takes an example, too.
 
     Raises :class:`DeployError` when there is none, or it is another's.
     """
-    there = folder / "environments"
+    there = TERRAFORM / "environments"
     if name is None:
         names = sorted(path.stem for path in there.glob("*.tfvars"))
         if len(names) > 1:
@@ -81,7 +82,7 @@ def environment(name: str | None, *, folder: Path = TERRAFORM, dry: bool = False
         raise DeployError(
             f"{variables} is not there: copy one of the examples beside it ({examples}) and fill it in", NOT_READY
         )
-    texts = "".join(path.read_text() for path in sorted(folder.glob("variables*.tf")))
+    texts = "".join(path.read_text() for path in sorted(TERRAFORM.glob("variables*.tf")))
     settings = {**dict(_DEFAULT.findall(texts)), **dict(_TEXT.findall(variables.read_text()))}
     if settings.get("environment") != name:
         raise DeployError(f'{variables} must say environment = "{name}"', NOT_READY)

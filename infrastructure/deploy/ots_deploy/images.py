@@ -69,7 +69,7 @@ class Images:
         self._aws = Aws(shell, environment.region)
 
     def push(self, commit: Commit) -> dict[str, str]:
-        """Image -> digest. What the registry has of this commit is not built again."""
+        """Image -> its reference by digest. What the registry has of this commit is not built again."""
         digests: dict[str, str] = {}
         missing = []
         for image, repository in self._repositories.items():
@@ -92,7 +92,7 @@ class Images:
                 raise DeployError(f"{image}: pushed, and the registry does not have it")
             digests[image] = found
             self._shell.say(f"  {image}: {found}")
-        return {image: digests[image] for image in self._repositories}
+        return {image: f"{repository}@{digests[image]}" for image, repository in self._repositories.items()}
 
     def _digest(self, repository: str, tag: str) -> str | None:
         name = repository.partition("/")[2]

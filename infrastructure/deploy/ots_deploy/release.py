@@ -64,8 +64,8 @@ class Deployment:
                 outputs = self.terraform.outputs()
             secrets = self._write_secrets(outputs)
             shell.step("Images")
-            digests = Images(shell, self._environment, outputs).push(what)
-            self.terraform.remember_digests(digests)
+            images = Images(shell, self._environment, outputs).push(what)
+            self.terraform.remember_images(images)
             shell.step("Plan")
             changes = self.terraform.plan()
             if changes:
@@ -79,7 +79,7 @@ class Deployment:
             Redis(shell, self._environment, poll_s=self._options.poll_s).protect(secrets)
             cluster = self._cluster(outputs)
             self._migrate(cluster, outputs)
-            return self._release(cluster, outputs, what, digests)
+            return self._release(cluster, outputs, what, images)
 
     def plan(self) -> int:
         """What a deployment would change in the infrastructure; nothing is changed."""
@@ -115,7 +115,7 @@ class Deployment:
             if failures := self._move(cluster, outputs, targets):
                 self._tell(failures)
                 return NOT_ROLLED_BACK
-            self.state.record(Release(target.name, _now(), target.revision, target.task_definitions, target.digests))
+            self.state.record(Release(target.name, _now(), target.revision, target.task_definitions, target.images))
             self._shell.say(f"{target.name} runs again: {outputs.url}")
         return OK
 
@@ -242,7 +242,7 @@ class Deployment:
             raise DeployError("Terraform has no migrating task")
         cluster.migrate(outputs.migrate)
 
-    def _release(self, cluster: Cluster, outputs: Outputs, what: Commit, digests: Mapping[str, str]) -> int:
+    def _release(self, cluster: Cluster, outputs: Outputs, what: Commit, images: Mapping[str, str]) -> int:
         before = cluster.standings(outputs.services)
         wanted = {name: each.task_definition for name, each in outputs.services.items()}
         self._shell.step("Services move")
@@ -255,7 +255,7 @@ class Deployment:
         if failures:
             self._tell(failures)
             return self._go_back(cluster, outputs, before)
-        release = Release(what.tag, _now(), what.revision, wanted, dict(digests))
+        release = Release(what.tag, _now(), what.revision, wanted, dict(images))
         self.state.record(release)
         if self._shell.dry:
             return OK

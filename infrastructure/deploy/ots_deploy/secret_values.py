@@ -50,7 +50,7 @@ class Secrets:
         if unknown := [name for name in names if not self._shell.dry and name not in self._arns]:
             raise DeployError(f"no such secret: {', '.join(unknown)}; there are {', '.join(sorted(self._arns))}")
         for name in names:
-            value = self._make(name)
+            value = "" if self._shell.dry else self._make(name)
             if value is None:
                 raise DeployError(f"{name} is not made here")
             self._put(name, value)

@@ -28,13 +28,13 @@ KEPT_RELEASES = 30
 
 @dataclass(frozen=True)
 class Release:
-    """What runs, or ran: service -> task definition, image -> digest."""
+    """What runs, or ran: service -> task definition, image -> its reference by digest."""
 
     name: str
     at: str
     revision: str
     task_definitions: dict[str, str]
-    digests: dict[str, str]
+    images: dict[str, str]
 
 
 class State:
@@ -69,9 +69,8 @@ class State:
         self._aws.call(
             "s3api", "put-bucket-versioning", *bucket, "--versioning-configuration", "Status=Enabled", note=note
         )
-        rules = {
-            "Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms"}, "BucketKeyEnabled": True}]
-        }
+        # S3's own key: the role of GitHub's workflow may decrypt with none of ours
+        rules = {"Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]}
         self._aws.call(
             "s3api",
             "put-bucket-encryption",

@@ -26,9 +26,7 @@ _SERVICE = re.compile(
 class Service:
     """One service of ECS, as Terraform describes it."""
 
-    name: str
     ecs_name: str
-    repository: str
     task_definition: str
     desired_count: int
     scales: bool
@@ -61,6 +59,7 @@ class Outputs:
     def of(cls, told: Mapping[str, Any]) -> Outputs:
         """Of what ``terraform output -json`` says."""
         values = {name: each["value"] for name, each in told.items()}
+        groups = values.get("log_groups", {})
         migrate = values.get("migrate")
         return cls(
             url=values.get("url", ""),
@@ -69,18 +68,26 @@ class Outputs:
             repositories=values.get("repositories", {}),
             services={
                 name: Service(
-                    name,
-                    each["service"],
-                    each["repository"],
-                    each["task_definition"],
-                    each["desired_count"],
-                    each["scales"],
-                    each["log_group"],
+                    ecs_name,
+                    values["task_definitions"][name],
+                    values["desired_counts"][name],
+                    name in values["scaled_services"],
+                    groups[name],
                 )
-                for name, each in values.get("services", {}).items()
+                for name, ecs_name in values.get("services", {}).items()
             },
             migrate=migrate
-            and Migration(migrate["task_definition"], migrate["log_group"], migrate["network_configuration"]),
+            and Migration(
+                migrate["task_definition"],
+                groups["migrate"],
+                {
+                    "awsvpcConfiguration": {
+                        "subnets": migrate["subnets"],
+                        "securityGroups": migrate["security_groups"],
+                        "assignPublicIp": "DISABLED",
+                    }
+                },
+            ),
             secrets=values.get("secrets", {}),
             vendor_key=values.get("vendor_key", True),
         )
@@ -93,7 +100,7 @@ class Terraform:
         self._shell = shell
         self._environment = environment
         self._bucket = bucket
-        self._digests = environment.work / "digests.tfvars.json"
+        self._images = environment.work / "images.tfvars.json"
         self._plan = environment.work / "plan"
 
     def init(self) -> None:
@@ -104,12 +111,12 @@ class Terraform:
         settings = [f"-backend-config={name}={value}" for name, value in backend.items()]
         self._run("init", "-input=false", "-reconfigure", *settings)
 
-    def remember_digests(self, digests: Mapping[str, str]) -> None:
-        """The images that plans are for, from now on."""
+    def remember_images(self, images: Mapping[str, str]) -> None:
+        """Image -> its reference by digest: what plans are for, from now on."""
         if self._shell.dry:
-            self._shell.say(f"  # {self._digests}: the digests above")
+            self._shell.say(f"  # {self._images}: the images above, by their digests")
             return
-        self._digests.write_text(json.dumps({"image_digests": dict(digests)}))
+        self._images.write_text(json.dumps({"images": dict(images)}))
 
     def make_places(self) -> None:
         """Where images and secrets go, before there are any."""
@@ -143,8 +150,8 @@ class Terraform:
 
     def _variables(self) -> list[str]:
         words = [f"-var-file={self._environment.variables}"]
-        if self._shell.dry or self._digests.exists():
-            words.append(f"-var-file={self._digests}")
+        if self._shell.dry or self._images.exists():
+            words.append(f"-var-file={self._images}")
         return words
 
     def _run(self, *words: str, accept: tuple[int, ...] = (0,), shown: bool = False) -> Any:
@@ -178,10 +185,7 @@ def planned_outputs(environment: Environment) -> Outputs:
         cluster=name,
         target_group="TARGET_GROUP",
         repositories=repositories,
-        services={
-            each: Service(each, each, repository, f"{name}-{each}:NEW", 1, False, f"/{name}/{each}")
-            for each, repository in services.items()
-        },
+        services={each: Service(each, f"{name}-{each}:NEW", 1, False, f"/{name}/{each}") for each in services},
         migrate=Migration(f"{name}-migrate:NEW", f"/{name}/migrate", {"awsvpcConfiguration": {}}),
         secrets={"EVERY_SECRET": "ARN"},
         vendor_key=True,
