@@ -62,6 +62,8 @@ class Cause:
     prepare: Callable[[Drill], None] = lambda _: None
     within_s: float = 60.0
     ends: bool = True
+    # what the labels of its series have in them: a machine has disks and troubles of its own
+    mine: str = ""
     # what of the alerts was caused by the drill itself, in words
     proof: Callable[[Drill], str] = lambda _: ""
 
@@ -271,8 +273,8 @@ def perform(drill: Drill, cause: Cause, only: set[str] | None, patience: float =
     wanted = [alert for alert in cause.alerts if only is None or alert in only]
     seen = {alert: Seen(alert, cause.name) for alert in wanted}
     cause.prepare(drill)
-    until(lambda: not _of(drill.watch.firing(), wanted), _QUIET_S)
-    already = _of(drill.watch.firing(), wanted)
+    until(lambda: not _of(drill.watch.firing(), wanted, cause.mine), _QUIET_S)
+    already = _of(drill.watch.firing(), wanted, cause.mine)
     for alert in already:
         seen[alert].note = "fired of something else before its cause"
     began = time.monotonic()
@@ -312,7 +314,7 @@ def _wait(
     told_by: float | None = None
     while True:
         now = time.monotonic()
-        for alert, series in _of(drill.watch.firing(), list(seen)).items():
+        for alert, series in _of(drill.watch.firing(), list(seen), cause.mine).items():
             if new := series - already.get(alert, set()):
                 seen[alert].series |= new
                 if seen[alert].fired_s is None:
@@ -353,8 +355,9 @@ def look_at_ends(drill: Drill, found: Collection[Seen], within_s: float) -> None
     until(all_ended, within_s, 0.5)
 
 
-def _of(firing: Mapping[str, set[str]], alerts: Collection[str]) -> dict[str, set[str]]:
-    return {alert: series for alert, series in firing.items() if alert in alerts}
+def _of(firing: Mapping[str, set[str]], alerts: Collection[str], mine: str = "") -> dict[str, set[str]]:
+    chosen = {alert: {one for one in series if mine in one} for alert, series in firing.items() if alert in alerts}
+    return {alert: series for alert, series in chosen.items() if series}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -382,14 +382,33 @@ def _take_rows(drill: Drill) -> None:
     print(f"    replay-dead-letters: {code}; {left} letters are left")
 
 
-_EMPTYING = threading.Event()
+class _Asking:
+    """Four who ask all the time, as `path` says at that moment."""
+
+    def __init__(self, drill: Drill, path: str) -> None:
+        self.path = path
+        self._closed = threading.Event()
+        for _ in range(4):
+            threading.Thread(target=self._ask, args=(drill,), daemon=True).start()
+
+    def _ask(self, drill: Drill) -> None:
+        while not self._closed.wait(0.2 * random.random()):
+            at = datetime.now(UTC) - timedelta(seconds=random.randrange(3600, 20 * 86_400))
+            with contextlib.suppress(Exception):
+                drill.api("GET", self.path.format(at=at))
+
+    def close(self) -> None:
+        """Ask no more."""
+        self._closed.set()
+
+
+_OF_THE_PAST = "analytics/indicators/AAPL?indicators=sma:20&timeframe=1d&as_of="
 
 
 def _ask_the_same(drill: Drill) -> None:
-    """A past that stays as it is, asked for by four again and again: kept answers, for a minute and a half."""
-    _EMPTYING.clear()
+    """Of a moment that is over, again and again for a minute and more: kept answers."""
     at = datetime.now(UTC) - timedelta(minutes=30)
-    path = f"analytics/indicators/AAPL?indicators=sma:20&timeframe=1d&as_of={at:%Y-%m-%dT%H:%M:00Z}"
+    path = f"{_OF_THE_PAST}{at:%Y-%m-%dT%H:%M:00Z}"
     status, answer = drill.api("GET", path)
     if status != 200:
         raise RuntimeError(f"{status}: {answer[:200]!r}")
@@ -397,28 +416,10 @@ def _ask_the_same(drill: Drill) -> None:
     time.sleep(75)
 
 
-class _Asking:
-    """Asks one question all the time; once `_EMPTYING` is set Redis is emptied before each."""
-
-    def __init__(self, drill: Drill, path: str) -> None:
-        self._closed = threading.Event()
-        for _ in range(4):
-            threading.Thread(target=self._ask, args=(drill, path), daemon=True).start()
-
-    def _ask(self, drill: Drill, path: str) -> None:
-        while not self._closed.wait(0.2 * random.random()):
-            with contextlib.suppress(Exception):
-                if _EMPTYING.is_set():
-                    drill.redis().flushall()
-                drill.api("GET", path)
-
-    def close(self) -> None:
-        """Ask no more."""
-        self._closed.set()
-
-
-def _empty_redis(_: Drill) -> None:
-    _EMPTYING.set()
+def _ask_something_else(drill: Drill) -> None:
+    """Each time of another moment, and Redis emptied once: nothing that is asked for is kept."""
+    drill.held[-1].path = _OF_THE_PAST + "{at:%Y-%m-%dT%H:%M:%SZ}"
+    drill.redis().flushall()
 
 
 def _slow_things(drill: Drill) -> None:
@@ -662,9 +663,9 @@ CAUSES = [
         ends=False,
     ),
     Cause(
-        "Redis emptied again and again while the same is asked",
+        "Redis emptied, and each time another question after a minute of the same",
         ("CacheHitsCollapse",),
-        _empty_redis,
+        _ask_something_else,
         _released,
         prepare=_ask_the_same,
         within_s=90,
@@ -704,13 +705,20 @@ CAUSES = [
         proof=machine.burnt,
         within_s=120,
     ),
-    Cause("a small disk with as many files as it can have", ("InodesRunOut",), machine.small_disk, machine.disk_away),
+    Cause(
+        "a small disk with as many files as it can have",
+        ("InodesRunOut",),
+        machine.small_disk,
+        machine.disk_away,
+        mine="/disks/",
+    ),
     Cause(
         "a disk that is filled, 100 MB a second",
         ("DiskFillsUp", "DiskAlmostFull"),
         machine.filling_disk,
         machine.disk_away,
         machine.fill,
+        mine="/disks/",
     ),
     Cause(
         "a part of the memory taken, with a bound just below what was left",
