@@ -85,7 +85,9 @@ class FirstBarrier(NamedTuple):
 
 def on_clock(volatility: ArrayLike, years: ArrayLike, other_years: ArrayLike) -> Values:
     """The volatility on another clock: the variance to expiration is the same. Shapes broadcast."""
-    return np.asarray(numbers("volatility", volatility) * np.sqrt(numbers("years", years) / other_years))
+    return np.asarray(
+        numbers("volatility", volatility) * np.sqrt(numbers("years", years) / numbers("other_years", other_years))
+    )
 
 
 def first_barrier(

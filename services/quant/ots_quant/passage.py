@@ -53,7 +53,8 @@ def first_passage(
     that was not left before it. Raises ValueError for shapes that do not fit, or rows and columns that are not there.
     """
     tables = [np.ascontiguousarray(x, np.float64) for x in (last, high, low)]
-    gaps, *places = (np.ascontiguousarray(x, np.int64) for x in (gap, row, first, stop_at, limit))
+    gaps = np.ascontiguousarray(gap, np.int64)
+    places = [np.ascontiguousarray(x, np.int64) for x in (row, first, stop_at, limit)]
     levels = [np.ascontiguousarray(x, np.float64) for x in (upper, lower)]
     n = len(places[0])
     if any(t.shape != tables[0].shape or t.ndim != 2 for t in tables) or gaps.shape != tables[0].shape[1:]:
@@ -63,5 +64,6 @@ def first_passage(
     if n and (places[0].min() < 0 or places[0].max() >= tables[0].shape[0] or places[1].min() < 0):
         raise ValueError("row and first must lie in the tables")
     code, column, found = np.empty(n, np.int64), np.empty(n, np.int64), np.empty((n, 3))
-    kernels.first_passage(*tables, gaps, *places, *levels, code, column, found)
+    (ended, highest, lowest), (up, down) = tables, levels
+    kernels.first_passage(ended, highest, lowest, gaps, *places, up, down, code, column, found)
     return Passages(code, column, found[:, 0], found[:, 1], found[:, 2])

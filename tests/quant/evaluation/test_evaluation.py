@@ -217,11 +217,11 @@ def test_bins_hold_all_forecasts_once_and_equal_ones_together():
     p = np.round(rng.random(1000), 2)
     y = (rng.random(1000) < p).astype(float)
     found = calibration_bins(p, y)
-    assert found.count.sum() == 1000
+    assert found.size.sum() == 1000
     assert (np.diff(found.forecast) > 0.0).all()
     assert ((found.low <= found.share) & (found.share <= found.high)).all()
-    assert (found.count * found.share).sum() == y.sum()
-    assert len(calibration_bins(np.full(50, 0.3), np.ones(50)).count) == 1
+    assert (found.size * found.share).sum() == y.sum()
+    assert len(calibration_bins(np.full(50, 0.3), np.ones(50)).size) == 1
     with pytest.raises(ValueError, match="between 0 and 1"):
         calibration_bins([1.2], [1.0])
 

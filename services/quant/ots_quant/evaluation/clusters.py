@@ -111,4 +111,8 @@ def _by_cluster(values: ArrayLike, clusters: ArrayLike) -> tuple[Values, Values,
     if not np.isfinite(x).all():
         raise ValueError("values must be finite everywhere")
     found, at = np.unique(names, return_inverse=True)
-    return x, np.bincount(at, x, found.size), np.bincount(at, minlength=found.size).astype(np.float64)
+    return (
+        x,
+        np.bincount(at, x, found.size).astype(np.float64),
+        np.bincount(at, minlength=found.size).astype(np.float64),
+    )

@@ -31,9 +31,9 @@ class Brier(NamedTuple):
 
 
 class CalibrationBins(NamedTuple):
-    """Bins of forecasts in order, arrays of shape (bins,): counts, mean forecast, share that came, its interval."""
+    """Bins of forecasts in order, arrays of shape (bins,): sizes, mean forecast, share that came, its interval."""
 
-    count: Values
+    size: Values
     forecast: Values
     share: Values
     low: Values
@@ -56,7 +56,7 @@ def brier(forecasts: ArrayLike, outcomes: ArrayLike, bins: int = 10) -> Brier:
     if not p.size:
         return Brier(*[float("nan")] * 5)
     groups = calibration_bins(p, y, bins)
-    weight, base = groups.count / p.size, float(y.mean())
+    weight, base = groups.size / p.size, float(y.mean())
     score = brier_score(p, y)
     reliability = float((weight * (groups.forecast - groups.share) ** 2).sum())
     resolution = float((weight * (groups.share - base) ** 2).sum())
@@ -84,16 +84,17 @@ def calibration_bins(forecasts: ArrayLike, outcomes: ArrayLike, bins: int = 10, 
     p, y = _pairs(forecasts, outcomes)
     order = np.argsort(p, kind="stable")
     edges = np.linspace(0, p.size, bins + 1).round().astype(np.int64)[1:-1]
+    if not p.size:
+        return CalibrationBins(*[np.zeros(0)] * 5)
     # an edge within equal forecasts moves to where they begin
-    starts = (
-        np.unique(np.concatenate(([0], np.searchsorted(p[order], p[order][edges[edges < p.size]])))) if p.size else []
+    ordered = p[order]
+    starts = np.unique(np.concatenate(([0], np.searchsorted(ordered, ordered[edges[edges < p.size]]))))
+    size, forecast, came = (
+        np.array([float(f(part)) for part in np.split(column, starts[1:])])
+        for f, column in ((len, ordered), (np.mean, ordered), (np.sum, y[order]))
     )
-    count, forecast, came = (
-        np.array([float(f(part)) for part in np.split(column[order], starts[1:])]) if p.size else np.zeros(0)
-        for f, column in ((len, p), (np.mean, p), (np.sum, y))
-    )
-    low, high = wilson(came, count, level)
-    return CalibrationBins(count, forecast, came / count if p.size else came, low, high)
+    low, high = wilson(came, size, level)
+    return CalibrationBins(size, forecast, came / size, low, high)
 
 
 def skill(
@@ -109,7 +110,7 @@ def skill(
         return float("nan"), Interval(np.nan, np.nan)
     r, _ = _pairs(np.broadcast_to(numbers("reference", reference), p.shape), y)
     found, at = np.unique(np.asarray(clusters), return_inverse=True)
-    own, other = (np.bincount(at, (q - y) ** 2, found.size) for q in (p, r))
+    own, other = (np.bincount(at, (q - y) ** 2, found.size).astype(np.float64) for q in (p, r))
     if other.sum() == 0.0:
         return float("nan"), Interval(np.nan, np.nan)
     ratio = ratio_bootstrap(own, other, level, draws=draws, seed=seed)

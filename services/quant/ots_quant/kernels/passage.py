@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
 from ots_quant.compiled import READ, READ_INTS, READ_TABLE, WRITE_INTS, WRITE_TABLE, kernel
+
+Values = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 TARGET, STOP, TIMEOUT, NOT_LEFT, GAP = 0, 1, 2, 3, 4
 
@@ -19,8 +23,8 @@ TARGET, STOP, TIMEOUT, NOT_LEFT, GAP = 0, 1, 2, 3, 4
     )
 )  # fmt: skip
 def first_passage(
-    last: NDArray, high: NDArray, low: NDArray, gap: NDArray, row: NDArray, first: NDArray, stop_at: NDArray,
-    limit: NDArray, upper: NDArray, lower: NDArray, code: NDArray, column: NDArray, found: NDArray,
+    last: Values, high: Values, low: Values, gap: Ints, row: Ints, first: Ints, stop_at: Ints, limit: Ints,
+    upper: Values, lower: Values, code: Ints, column: Ints, found: Values,
 ) -> None:  # fmt: skip
     """See `ots_quant.passage.first_passage`. ``found``: rows of exit value, best, worst."""
     columns = last.shape[1]
