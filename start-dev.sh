@@ -5,7 +5,7 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 mode_file="$root/.ots/mode"
 market_file="$root/.ots/market"
-services="gateway cache ingestion ingestion-worker ingestion-collector ingestion-backfiller analytics analytics-snapshots postgres redis prometheus alertmanager node-exporter redis-exporter postgres-exporter"
+services="gateway cache ingestion ingestion-worker ingestion-collector ingestion-backfiller analytics analytics-snapshots signals signals-worker postgres redis prometheus alertmanager node-exporter redis-exporter postgres-exporter"
 
 usage() {
   cat <<'END'

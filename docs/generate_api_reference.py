@@ -21,6 +21,8 @@ from ots_gateway.app import create_app as create_gateway
 from ots_gateway.settings import GatewaySettings
 from ots_ingestion.app import create_app as create_ingestion
 from ots_ingestion.settings import IngestionSettings
+from ots_signals.app import create_app as create_signals
+from ots_signals.settings import SignalsSettings
 
 TARGET = Path(__file__).with_name("API_REFERENCE.md")
 _NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
@@ -56,6 +58,7 @@ def documents() -> dict[str, Any]:
         "gateway": create_gateway(gateway),
         "data-ingestion": create_ingestion(IngestionSettings(database_url=_NOWHERE, spool_dir="/nowhere")),
         "analytics": create_analytics(AnalyticsSettings(database_url=_NOWHERE)),
+        "signals": create_signals(SignalsSettings(database_url=_NOWHERE)),
         "cache": create_cache(CacheSettings(database_url=_NOWHERE)),
     }
     return {name: app.api_doc for name, app in apps.items()}

@@ -292,7 +292,7 @@ class TestAPIEndpoints:
     def test_health_names_every_service(self, client):
         body = requests.get(f"{client.url}/health", timeout=30).json()
         assert body["status"] == "ok"
-        assert set(body["services"]) == {"cache", "data-ingestion", "analytics"}
+        assert set(body["services"]) == {"cache", "data-ingestion", "analytics", "signals"}
         assert all(service["status"] == "ok" for service in body["services"].values())
 
     @pytest.mark.parametrize(

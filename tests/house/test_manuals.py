@@ -17,7 +17,7 @@ from places import ROOT
 
 MANUALS = ["OPERATIONS_MANUAL.md", "TROUBLESHOOTING.md"]
 PROGRAMS = {
-    "postgres", "redis", "simulator", "analytics-snapshots", "ingestion-worker", *_PACKAGES,
+    "postgres", "redis", "simulator", "analytics-snapshots", "signals-worker", "ingestion-worker", *_PACKAGES,
     *(f"ingestion-{name}" for name in COUNTING),
 }  # fmt: skip
 

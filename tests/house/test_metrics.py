@@ -33,6 +33,8 @@ from ots_ingestion.layouts import SCHEMA_IDS
 from ots_ingestion.metrics import _DATASETS, OTHER
 from ots_ingestion.settings import IngestionSettings
 from ots_market.underlyings import UNDERLYINGS, counted_as
+from ots_signals.app import create_app as create_signals
+from ots_signals.settings import SignalsSettings
 from places import ROOT
 
 NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
@@ -191,6 +193,8 @@ def app_of(service):
         )
     if service == "analytics":
         return create_analytics(AnalyticsSettings(**inside))
+    if service == "signals":
+        return create_signals(SignalsSettings(**inside))
     if service == "cache":
         return create_cache(CacheSettings(**inside))
     return create_ingestion(IngestionSettings(**inside, spool_dir="/nowhere"))
@@ -236,7 +240,7 @@ class Attacker:
             self.ask("GET", f"/api/v1/analytics/indicators/{self.word()}?indicators={self.word()}")
 
 
-@pytest.mark.parametrize("service", ["gateway", "cache", "analytics", "data-ingestion"])
+@pytest.mark.parametrize("service", ["gateway", "cache", "analytics", "data-ingestion", "signals"])
 def test_whatever_is_sent_makes_no_series(service):
     app = app_of(service)
     attacker = Attacker(service, app)

@@ -13,6 +13,7 @@ import ots_analytics
 import ots_cache
 import ots_gateway
 import ots_ingestion
+import ots_signals
 
 SHARED = ("ots_common", "ots_market")
 # described where they are used, not by name
@@ -33,7 +34,9 @@ def models_of(package):
     return found
 
 
-@pytest.mark.parametrize("package", [ots_analytics, ots_cache, ots_gateway, ots_ingestion], ids=lambda p: p.__name__)
+@pytest.mark.parametrize(
+    "package", [ots_analytics, ots_cache, ots_gateway, ots_ingestion, ots_signals], ids=lambda p: p.__name__
+)
 def test_no_two_models_of_a_service_share_a_name(package):
     found = models_of(package)
     assert found

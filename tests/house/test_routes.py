@@ -16,6 +16,8 @@ from ots_gateway.limits import DEFAULTS, PER_ADDRESS
 from ots_gateway.settings import GatewaySettings
 from ots_ingestion.app import create_app as create_ingestion
 from ots_ingestion.settings import IngestionSettings
+from ots_signals.app import create_app as create_signals
+from ots_signals.settings import SignalsSettings
 from places import ROOT
 
 NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
@@ -27,6 +29,7 @@ def apps():
         "analytics": create_analytics(AnalyticsSettings(database_url=NOWHERE)),
         "cache": create_cache(CacheSettings(database_url=NOWHERE)),
         "data-ingestion": create_ingestion(IngestionSettings(database_url=NOWHERE, spool_dir="/nowhere")),
+        "signals": create_signals(SignalsSettings(database_url=NOWHERE)),
     }
 
 
@@ -40,7 +43,7 @@ def declared(app):
     return found
 
 
-@pytest.mark.parametrize("service", ["analytics", "cache", "data-ingestion"])
+@pytest.mark.parametrize("service", ["analytics", "cache", "data-ingestion", "signals"])
 def test_table_and_service_agree(service):
     rows = {(route.method, route.pattern) for route in ROUTES if route.service == service}
     assert declared(apps()[service]) == rows
@@ -95,7 +98,7 @@ def test_the_views_of_the_gateway_are_the_rows_of_the_gateway():
     assert own == rows
 
 
-@pytest.mark.parametrize("service", ["analytics", "cache", "data_ingestion", "api_gateway"])
+@pytest.mark.parametrize("service", ["analytics", "cache", "data_ingestion", "api_gateway", "signals"])
 def test_no_two_models_of_a_service_have_one_name(service):
     """A service's OpenAPI document knows a model by its name only: of two, one would be described as the other."""
     sources = (ROOT / "services" / service.replace("_", "-")).glob("ots_*/**/*.py")

@@ -173,18 +173,33 @@ def test_snapshots_are_written_as_a_role_of_their_own_without_keys(tmp_path: Pat
     assert "//ots_reader:" in programs["analytics"].environment["DATABASE_URL"]
 
 
+def test_signals_are_written_as_a_role_of_their_own(tmp_path: Path) -> None:
+    programs = programs_of(tmp_path, DB_PASSWORD_SIGNALS="of-signals", KEY_GATEWAY_SIGNALS="k" * 40)
+    worker = programs["signals-worker"]
+    assert worker.command[-3:] == ["-m", "ots_signals", "worker"]
+    others = [program for name, program in programs.items() if name not in ("signals", "signals-worker")]
+    assert "of-signals" not in str(others)
+    for name in ("signals", "signals-worker"):
+        assert "//ots_signals:of-signals@" in programs[name].environment["DATABASE_URL"]
+    # nobody calls the worker, and it calls analytics alone
+    assert "k" * 40 not in str(worker.environment)
+    assert set(json.loads(worker.environment["UPSTREAMS"])) == {"analytics"}
+    assert worker.environment["SIGNALS_METRICS_PORT"] == str(Ports().signals_worker)
+
+
 def test_callers_and_called_share_their_keys_and_callers_know_where_those_are(tmp_path: Path) -> None:
     programs = programs_of(tmp_path)
-    names = {"gateway": "gateway", "cache": "cache", "data-ingestion": "ingestion", "analytics": "analytics"}
+    names = {"gateway": "gateway", "cache": "cache", "data-ingestion": "ingestion"}
+    names |= {"analytics": "analytics", "signals": "signals"}
     said = {name: programs[program].environment for name, program in names.items()}
     signed = {(a, b): key for a in said for b, key in json.loads(said[a]["SIGNING_KEYS"]).items()}
     accepted = {(a, b): key for b in said for a, key in json.loads(said[b]["ACCEPT_KEYS"]).items()}
     assert signed == accepted
     assert set(signed) == {
         ("gateway", "cache"), ("gateway", "data-ingestion"), ("gateway", "analytics"), ("analytics", "cache"),
-        ("cache", "analytics"), ("cache", "data-ingestion"),
+        ("cache", "analytics"), ("cache", "data-ingestion"), ("gateway", "signals"), ("signals", "analytics"),
     }  # fmt: skip
-    for caller in ("gateway", "cache"):
+    for caller in ("gateway", "cache", "signals"):
         upstreams = json.loads(said[caller]["UPSTREAMS"])
         assert set(upstreams) == {audience for each, audience in signed if each == caller}
         for audience, url in upstreams.items():

@@ -25,6 +25,7 @@ COUNTING = {
     "backfiller": "ingestion-backfiller",
     "worker": "ingestion-worker",
     "snapshots": "analytics-snapshots",
+    "signals_worker": "signals-worker",
 }
 # the programs whose ports have another name than they
 _LISTENERS = {"simulator_live": SIMULATOR, **COUNTING, **monitoring.PROGRAMS}
@@ -32,8 +33,14 @@ _LISTENERS = {"simulator_live": SIMULATOR, **COUNTING, **monitoring.PROGRAMS}
 SPOOLS = {"databento": "spool", "simulated": "spool-simulated"}
 _FIRST_HISTORY_DAYS = "30"
 # package, name among services (as in UPSTREAMS and the internal tokens), database role
-_PACKAGES = {"gateway": "ots_gateway", "cache": "ots_cache", "ingestion": "ots_ingestion", "analytics": "ots_analytics"}
-_AUDIENCES = {"cache": "cache", "ingestion": "data-ingestion", "analytics": "analytics"}
+_PACKAGES = {
+    "gateway": "ots_gateway",
+    "cache": "ots_cache",
+    "ingestion": "ots_ingestion",
+    "analytics": "ots_analytics",
+    "signals": "ots_signals",
+}
+_AUDIENCES = {"cache": "cache", "ingestion": "data-ingestion", "analytics": "analytics", "signals": "signals"}
 
 
 @dataclass(frozen=True)
@@ -48,14 +55,22 @@ def _keys(values: Mapping[str, str]) -> dict[str, Keys]:
     to_cache, to_ingestion = values["KEY_GATEWAY_CACHE"], values["KEY_GATEWAY_INGESTION"]
     to_analytics, from_analytics = values["KEY_GATEWAY_ANALYTICS"], values["KEY_ANALYTICS_CACHE"]
     cache_to_analytics, cache_to_ingestion = values["KEY_CACHE_ANALYTICS"], values["KEY_CACHE_INGESTION"]
+    to_signals, signals_to_analytics = values["KEY_GATEWAY_SIGNALS"], values["KEY_SIGNALS_ANALYTICS"]
     return {
-        "gateway": Keys({}, {"cache": to_cache, "data-ingestion": to_ingestion, "analytics": to_analytics}),
+        "gateway": Keys(
+            {},
+            {"cache": to_cache, "data-ingestion": to_ingestion, "analytics": to_analytics, "signals": to_signals},
+        ),
         "cache": Keys(
             {"gateway": to_cache, "analytics": from_analytics},
             {"analytics": cache_to_analytics, "data-ingestion": cache_to_ingestion},
         ),
         "ingestion": Keys({"gateway": to_ingestion, "cache": cache_to_ingestion}, {}),
-        "analytics": Keys({"gateway": to_analytics, "cache": cache_to_analytics}, {"cache": from_analytics}),
+        "analytics": Keys(
+            {"gateway": to_analytics, "cache": cache_to_analytics, "signals": signals_to_analytics},
+            {"cache": from_analytics},
+        ),
+        "signals": Keys({"gateway": to_signals}, {"analytics": signals_to_analytics}),
     }
 
 
@@ -88,6 +103,7 @@ class Programs:
             *(self._web(name) for name in _PACKAGES),
             *(self._ingestion(name) for name in ("worker", "collector", "backfiller")),
             self._snapshots(),
+            self._signals_worker(),
             *self._monitoring.programs(),
         ]
 
@@ -143,6 +159,13 @@ class Programs:
         command_line = [*_python(), "-m", "ots_analytics", "snapshots"]
         return Program("analytics-snapshots", command_line, self._state, environment)
 
+    def _signals_worker(self) -> Program:
+        """The process that decides and resolves. It calls analytics and is not called."""
+        environment = {**self._environment("signals"), "SIGNALS_METRICS_PORT": str(self._port("signals_worker"))}
+        del environment["ACCEPT_KEYS"]
+        command_line = [*_python(), "-m", "ots_signals", "worker"]
+        return Program("signals-worker", command_line, self._state, environment)
+
     def _simulator(self) -> Program:
         """The vendor that is none; it has no database, so it is given none."""
         settings = self._settings
@@ -188,7 +211,7 @@ class Programs:
             "ACCEPT_KEYS": _compact(self._keys[name].accepts),
             "SIGNING_KEYS": _compact(self._keys[name].signs),
         }
-        if name in ("gateway", "cache"):
+        if name in ("gateway", "cache", "signals"):
             environment["UPSTREAMS"] = _compact(
                 {
                     audience: f"http://127.0.0.1:{self._port(service)}"
@@ -231,6 +254,8 @@ class Programs:
             return self._postgres.url("ots_accounts", values["DB_PASSWORD_ACCOUNTS"], "ots_accounts")
         if name == "ingestion":
             return self._postgres.url("ots", values["DB_PASSWORD_OWNER"], market)
+        if name == "signals":
+            return self._postgres.url("ots_signals", values["DB_PASSWORD_SIGNALS"], market)
         return self._postgres.url("ots_reader", values["DB_PASSWORD_READER"], market)
 
     def _counting(self) -> dict[str, int]:

@@ -96,6 +96,7 @@ class Ports:
     cache: int = 8001
     ingestion: int = 8002
     analytics: int = 8003
+    signals: int = 8004
     postgres: int = 15432
     redis: int = 16379
     prometheus: int = 9090
@@ -105,6 +106,7 @@ class Ports:
     backfiller: int = 8013
     worker: int = 8014
     snapshots: int = 8015
+    signals_worker: int = 8016
     alertmanager: int = 9093
     node_exporter: int = 9100
     redis_exporter: int = 9121

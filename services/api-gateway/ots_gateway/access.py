@@ -183,6 +183,10 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/api/v1/cache/market-status", "cache", Role.VIEWER, "cache"),
     Route("GET", "/api/v1/cache/stats", "cache", Role.VIEWER, "cache"),
     Route("POST", "/api/v1/cache/invalidate", "cache", Role.OPERATOR, "control", "control", body_limit=64 * KIB),
+    Route("GET", "/api/v1/signals/ledger/head", "signals", Role.VIEWER, "analytics"),
+    # it reads the whole ledger
+    Route("GET", "/api/v1/signals/verify", "signals", Role.VIEWER, "analytics", "compute", cost=10, timeout_s=300),
+    Route("GET", "/api/v1/signals/stream", "signals", Role.VIEWER, "analytics"),
     Route("GET", "/api/v1/cache/analytics", "cache", Role.VIEWER, "cache"),
     Route(
         "POST", "/api/v1/cache/analytics", "cache", Role.TRADER, "cache", "write", body_limit=MIB, idempotent=True

@@ -25,7 +25,7 @@ _LONGEST_TOKEN = 512
 _TOKEN_CHARACTERS = string.ascii_letters + string.digits + "-_.~+/="
 _NAMES = (
     r"authorization|x-api-key|api[_-]?key|x-ots-internal|[\w-]*(?:passw(?:or)?d|passphrase|secret|token|signing[_-]?key)"
-    r"|(?:set-)?cookie|db_password_\w+|key_(?:gateway|analytics|cache)_\w+"
+    r"|(?:set-)?cookie|db_password_\w+|key_(?:gateway|analytics|cache|signals)_\w+"
 )
 _FIELD = re.compile(rf"(?i)(?:{_NAMES}|pwd|credentials)s?")
 # Every pattern here begins where nothing else can begin and eats what it looked at: time grows with the text's length
