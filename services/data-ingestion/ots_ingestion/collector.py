@@ -39,6 +39,8 @@ log = structlog.get_logger(__name__)
 _POLL_S = 1.0
 _RETRY_S = 0.5
 _VENDOR_RETRY_S = 5.0
+# how often it says that it lives, to whoever watches its log alone
+_TELL_S = 60.0
 # what a container gives a process to end in is ten seconds
 _END_S = 8.0
 
@@ -56,6 +58,7 @@ class Collector:
         client = redis_client.connect(settings.redis_url.get_secret_value())
         self._announcer = Announcer(self._database, client, settings.market_source)
         self._asked_before = not settings.collect_on_first_start
+        self._next_tell = 0.0
 
     def stop(self) -> None:
         """End soon; what was received is synced, and most of it stored."""
@@ -105,6 +108,13 @@ class Collector:
                 supervisor = Supervisor(self._settings, dataset, wanted, self._announcer.committed)
                 self._supervisors[dataset] = supervisor
                 supervisor.start()
+        self._tell()
+
+    def _tell(self) -> None:
+        # only from here: a collector that cannot look into the database does not say that all is well
+        if (now := time.monotonic()) >= self._next_tell:
+            self._next_tell = now + _TELL_S
+            log.info("collector_alive", datasets=sorted(self._wanted))
 
     def _wanted_of(self, dataset: str) -> Collection | None:
         return self._wanted.get(dataset)
