@@ -65,5 +65,6 @@ def first_passage(
         raise ValueError("row and first must lie in the tables")
     code, column, found = np.empty(n, np.int64), np.empty(n, np.int64), np.empty((n, 3))
     (ended, highest, lowest), (up, down) = tables, levels
-    kernels.first_passage(ended, highest, lowest, gaps, *places, up, down, code, column, found)
+    rows, begins, stops, limits = places
+    kernels.first_passage(ended, highest, lowest, gaps, rows, begins, stops, limits, up, down, code, column, found)
     return Passages(code, column, found[:, 0], found[:, 1], found[:, 2])

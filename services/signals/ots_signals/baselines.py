@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -23,7 +23,7 @@ from ots_signals.decisions import FillModel, Signal
 from ots_signals.market_view import Flags, Floats, Ints, Pool, Tape, TapeView
 from ots_signals.outcomes import Barrier, Baseline, Outcome
 from ots_signals.position_values import LeavingValues, legs_values
-from ots_signals.resolver import GRACE_NS, leave_by
+from ots_signals.resolver import GRACE_NS, leave_by, span
 
 MATCHES = 200
 SHUFFLES = 50
@@ -70,6 +70,14 @@ class Baselines:
         self._sessions = sessions
         self._parts: OrderedDict[tuple[str, int, int], _Part] = OrderedDict()
         self._nets: OrderedDict[tuple[object, ...], _Nets] = OrderedDict()
+
+    def __call__(self, signals: Sequence[Signal], outcomes: Sequence[Outcome]) -> list[Baseline | None]:
+        """Those of signals with their outcomes, in their order; their tapes are asked for once more."""
+        found: list[Baseline | None] = []
+        for signal, outcome in zip(signals, outcomes, strict=True):
+            tape = self._view.tape(signal.underlying, [leg.symbol for leg in signal.legs], *span(signal))
+            found.append(self.of(signal, outcome, tape))
+        return found
 
     def of(self, signal: Signal, outcome: Outcome, tape: Tape) -> Baseline:
         """The baseline of one signal. ``tape``: its own, from which the stock's move is taken."""

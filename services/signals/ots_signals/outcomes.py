@@ -124,3 +124,7 @@ class ResolvedSignals:
 
     def __len__(self) -> int:
         return len(self.id)
+
+    def take(self, rows: NDArray[np.intp]) -> ResolvedSignals:
+        """Some of them, in the order of ``rows``."""
+        return ResolvedSignals(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))

@@ -168,10 +168,7 @@ def _fill(signal: Signal, model: FillModel, passages: Passages, i: int, tape: Ta
 def _digest(tape: Tape, rows: Ints, columns: slice) -> str:
     """Of all that an outcome follows from."""
     found = hashlib.sha256(np.ascontiguousarray(tape.ends[columns]).tobytes())
-    tables = (tape.bid, tape.ask)
-    if tape.bid_low is not tape.bid:
-        tables += (tape.bid_low, tape.bid_high, tape.ask_low, tape.ask_high)
-    for table in tables:
+    for table in (tape.bid, tape.ask, tape.bid_low, tape.bid_high, tape.ask_low, tape.ask_high):
         found.update(np.ascontiguousarray(table[rows, columns]).tobytes())
     found.update(np.ascontiguousarray(tape.spot[columns]).tobytes())
     found.update(np.packbits(tape.gap[columns]).tobytes())

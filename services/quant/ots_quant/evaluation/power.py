@@ -15,13 +15,14 @@ def signals_needed(
     tests: int = 1,
     design_effect: float = 1.0,
     hurdle: float = 0.0,
+    hurdle_level: float | None = None,
 ) -> int:
     """Signals so that a one-sided test finds a mean of ``edge`` with probability ``power``.
 
     ``deviation``: of one return. ``level`` is shared by ``tests`` strategies (Bonferroni). ``design_effect``: how many
     times the variance of the mean exceeds that of independent signals. ``hurdle``: standard errors that come on top of
-    those of ``level`` in another demand, of which the greater counts: for a deflated Sharpe ratio what the best of the
-    trials shows by luck (`expected_maximum_sharpe` with a variance of 1).
+    those of ``hurdle_level`` (or ``level``) in another demand, of which the greater counts: for a deflated Sharpe ratio
+    what the best of the trials shows by luck (`expected_maximum_sharpe` with a variance of 1).
 
     n = design effect x ((z of the demand + z of the power) x deviation / edge)^2, normal approximation (J. Cohen,
     Statistical Power Analysis for the Behavioral Sciences, 2nd edition (1988), section 2.4). Raises ValueError for an
@@ -31,5 +32,6 @@ def signals_needed(
         raise ValueError("edge, deviation and design_effect must be positive, tests 1 or more, hurdle 0 or more")
     if not (0.0 < level < 1.0 and 0.0 < power < 1.0):
         raise ValueError("level and power must be between 0 and 1")
-    demand = max(float(ndtri(1.0 - level / tests)), hurdle + float(ndtri(1.0 - level)) if hurdle else 0.0)
+    other = hurdle + float(ndtri(1.0 - (level if hurdle_level is None else hurdle_level)))
+    demand = max(float(ndtri(1.0 - level / tests)), other if hurdle else 0.0)
     return int(np.ceil(design_effect * ((demand + float(ndtri(power))) * deviation / edge) ** 2))
