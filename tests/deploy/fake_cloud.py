@@ -85,6 +85,10 @@ class Cloud:
     def run(self, words: Sequence[str], **settings: Any) -> subprocess.CompletedProcess[str]:
         words = tuple(words)
         given = settings.get("input") or ""
+        if body := option(words, "--cli-input-json"):
+            # AWS' command line reads it twice
+            for _ in range(2):
+                given = Path(body.removeprefix("file://")).read_text()
         if words[0] in self.missing_tools:
             raise FileNotFoundError(words[0])
         self.calls.append(words)

@@ -1,4 +1,4 @@
-"""Secrets: made here, sent to AWS by standard input, and never printed, in an argument, in a file or in a state."""
+"""Secrets: made here, handed to AWS unseen, and never printed, in an argument, on a disk or in a state."""
 
 from __future__ import annotations
 

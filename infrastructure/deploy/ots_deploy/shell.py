@@ -7,7 +7,9 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
@@ -50,13 +52,14 @@ class Shell:
         shown: bool = False,
         local: bool = False,
         environment: Mapping[str, str] | None = None,
+        open_files: tuple[int, ...] = (),
     ) -> Done:
         """Run one program. Raises :class:`DeployError` when it ends with a status that is not accepted.
 
         ``given``: its standard input, where secrets go, because a command line is everybody's to read; ``given_is``
         says in a dry run what it would be. ``planned``: the answer of a dry run. ``note``: when it is not always run.
         ``shown``: the person sees its output. ``local``: it asks this machine only and changes nothing, so that a
-        dry run runs it too.
+        dry run runs it too. ``open_files``: descriptors that it gets.
         """
         if self.dry and not local:
             heard = f" <<< {given_is}" if given_is else ""
@@ -72,6 +75,7 @@ class Shell:
                 text=True,
                 check=False,
                 env={**os.environ, **self.environment, **(environment or {})},
+                pass_fds=open_files,
             )
         except FileNotFoundError:
             raise DeployError(f"{words[0]} is not there") from None
@@ -105,16 +109,43 @@ class Aws:
         planned: Any = None,
         note: str = "",
     ) -> Any:
-        """One call; its answer. ``body`` goes in by standard input. Raises :class:`DeployError`."""
-        command = ["aws", service, operation, *words, "--region", self.region, "--output", "json"]
-        if body is not None:
-            command += ["--cli-input-json", "file:///dev/stdin"]
-        done = self.shell.run(
-            *command,
-            given=None if body is None else json.dumps(body),
-            given_is=body_is or ("" if body is None else json.dumps(body)),
-            planned=json.dumps(planned),
-            note=note,
-            environment={"AWS_PAGER": ""},
-        )
+        """One call; its answer. Raises :class:`DeployError`.
+
+        ``body`` may be secret, and so is neither in the command nor on a disk; ``body_is`` is told of it in a dry run.
+        """
+        with ExitStack() as stack:
+            command = ["aws", service, operation, *words, "--region", self.region, "--output", "json"]
+            given: tuple[int, ...] = ()
+            if body is not None and self.shell.dry:
+                command += ["--cli-input-json", "file://BODY"]
+            elif body is not None:
+                path, given = stack.enter_context(_unseen(json.dumps(body)))
+                command += ["--cli-input-json", f"file://{path}"]
+            done = self.shell.run(
+                *command,
+                given_is=body_is or ("" if body is None else json.dumps(body)),
+                planned=json.dumps(planned),
+                note=note,
+                environment={"AWS_PAGER": ""},
+                open_files=given,
+            )
         return json.loads(done.out) if done.out.strip() else None
+
+
+@contextmanager
+def _unseen(text: str) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """The path of a file, and the descriptors that it needs.
+
+    AWS' command line reads it more than once, which rules out its standard input.
+    Linux keeps it in memory without a name; elsewhere it is a file that only its owner may read, until the call ends.
+    """
+    if hasattr(os, "memfd_create"):
+        with os.fdopen(os.memfd_create("body"), "w+") as file:
+            file.write(text)
+            file.flush()
+            yield f"/dev/fd/{file.fileno()}", (file.fileno(),)
+    else:
+        with tempfile.NamedTemporaryFile("w+") as file:
+            file.write(text)
+            file.flush()
+            yield file.name, ()
