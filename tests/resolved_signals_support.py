@@ -112,7 +112,7 @@ def resolved(net, *, day=None, baseline=0.0, seed=0, **columns):
         "days_to_expiration": np.full(n, 7.0),
         "event_ns": event,
         "exit_ns": event + 600 * DOLLAR,
-        "barrier": np.where(hit, "target", "stop"),
+        "barrier": np.where(hit, "target", "stop").astype("U13"),
         "net_touch": net,
         "net_partial": net + 0.005,
         "net_mid": net + 0.02,
