@@ -153,6 +153,11 @@ class StoredMarket:
         self._bars = Memory[UnderlyingBars](_BARS_KEPT)
 
     @property
+    def database(self) -> Database:
+        """Where it is stored."""
+        return self._database
+
+    @property
     def source(self) -> str:
         """MARKET_SOURCE."""
         return self._source
