@@ -21,7 +21,7 @@ from ots_signals.canonical import digest
 from ots_signals.decisions import Abstention, Barriers, Decision, Entry, Leg, Mode, Signal, Why, decision_id
 from ots_signals.market_view import ChainView, DailyVolatility, MarketView, UnderlyingBars
 from ots_signals.odds import FairOdds, Position, TrackRecord, TrackRecords, believed, fair_odds
-from ots_signals.regime import regime
+from ots_signals.regime import Regime, trend, volatility
 from ots_signals.strategies.base import BOTH, Moment, Refusal, Strategy
 
 FLAT_BEFORE_CLOSE_NS = 10 * MINUTE_NS
@@ -60,6 +60,7 @@ class _Begun:
     strategy: Strategy
     moment: Moment
     daily: DailyVolatility
+    volatility: Regime
 
     @property
     def at_ns(self) -> int:
@@ -201,6 +202,7 @@ def _begun(
     until = int(sessions.closes[k]) if at_ns is None else at_ns
     windows: dict[tuple[Timeframe, int], UnderlyingBars] = {}
     daily: DailyVolatility | None = None
+    wildness: Regime = {}
     found = []
     for one in strategies:
         key = (one.timeframe, one.history_sessions)
@@ -212,6 +214,7 @@ def _begun(
         if daily is None:
             # the sessions closed before: the same all day
             daily = view.daily_volatility(underlying, int(sessions.opens[k]))
+            wildness = volatility(daily, sessions.sessions_a_year)
         study = one.study(bars, daily, sessions)
         if at_ns is None:
             rows = np.flatnonzero((study.directions != 0) & (bars.session == k))
@@ -219,7 +222,7 @@ def _begun(
             rows = np.array([len(bars) - 1]) if study.directions[-1] else np.empty(0, np.int64)
         for i in rows.tolist():
             moment = Moment(int(study.directions[i]), bars, i, study.features(i), sessions)
-            found.append(_Begun(one, moment, daily))
+            found.append(_Begun(one, moment, daily, wildness))
     return found
 
 
@@ -278,10 +281,8 @@ def _decision(
     more: dict[str, float | None] | None = None,
 ) -> Decision:
     strategy, moment, bars = one.strategy, one.moment, one.moment.bars
-    parameters: dict[str, float | int | str | bool] = strategy.parameters.model_dump()
     features = {**moment.features, **(more or {})}
     k = int(bars.session[moment.i])
-    parameters_hash = digest(parameters)
     elapsed = one.at_ns - int(sessions.opens[k])
     quality: dict[str, float | int | str | bool | None] = {
         "bars": int((bars.session[: moment.i + 1] == k).sum()),
@@ -296,12 +297,14 @@ def _decision(
             "chain_digest": chain.digest,
         }
     return Decision(
-        id=decision_id(strategy.id, strategy.version, parameters_hash, bars.underlying, one.at_ns, run.mode, run.name),
+        id=decision_id(
+            strategy.id, strategy.version, strategy.parameters_hash, bars.underlying, one.at_ns, run.mode, run.name
+        ),
         strategy=strategy.id,
         strategy_version=strategy.version,
         code_version=run.code_version,
-        parameters=parameters,
-        parameters_hash=parameters_hash,
+        parameters=dict(strategy.values),
+        parameters_hash=strategy.parameters_hash,
         mode=run.mode,
         source=source,
         underlying=bars.underlying,
@@ -312,7 +315,7 @@ def _decision(
         features=features,
         features_hash=digest(features),
         quality=quality,
-        regime=regime(bars, moment.i, one.daily, sessions.sessions_a_year),
+        regime=trend(bars, moment.i) | one.volatility,
         reasons=(),
     )
 

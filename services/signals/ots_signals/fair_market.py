@@ -142,6 +142,8 @@ class FairMarket:
         self._expirations = _expirations(self.dates)
         self.spot = spot or _paths(seed, self.settings, self.lengths, count)
         self.spacing = np.array([_spacing(price) for price in self.spot.open[:, 0]])
+        path = hashlib.sha256(np.ascontiguousarray(self.spot.close[:, -1, :5]).tobytes()).hexdigest()
+        self._version = f"{self.source}|{self.settings}|{path}"
         self._bars: dict[tuple[int, Timeframe], UnderlyingBars] = {}
         self._listing = lru_cache(maxsize=64)(self._make_listing)
         self._pool_of = lru_cache(maxsize=256)(self._make_pool)
@@ -203,7 +205,8 @@ class FairMarket:
         u = self.underlying_index(underlying)
         day, minute = self._moment(at_ns)
         listing = self._listing(u, day)
-        alive = listing.close_ns > at_ns
+        # all but the contracts whose session has closed, which are the first
+        alive = slice(int(np.searchsorted(listing.close_ns, at_ns, side="right")), None)
         spot, used = self._spot_at(u, day, minute)
         years = (listing.close_ns - at_ns)[alive] / _YEAR_NS
         contracts = Contracts(*(getattr(listing.contracts, n)[alive] for n in ("expiration", "right", "strike")))
@@ -428,12 +431,7 @@ class FairMarket:
         )
 
     def _digest(self, underlying: str, at_ns: int) -> str:
-        text = f"{self.source}|{self.settings}|{underlying}|{at_ns}|{self._path_digest}"
-        return hashlib.sha256(text.encode()).hexdigest()
-
-    @property
-    def _path_digest(self) -> str:
-        return hashlib.sha256(np.ascontiguousarray(self.spot.close[:, -1, :5]).tobytes()).hexdigest()
+        return hashlib.sha256(f"{self._version}|{underlying}|{at_ns}".encode()).hexdigest()
 
 
 def _spacing(price: float) -> float:

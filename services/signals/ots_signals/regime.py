@@ -18,24 +18,25 @@ _DAYS = 20  # of a realised volatility
 _LEAST_VOLATILITIES = 20  # to say which third one is in
 
 
-def regime(bars: UnderlyingBars, i: int, daily: DailyVolatility, sessions_a_year: int) -> dict[str, float | str | None]:
-    """``trend``: up, down or range, ``efficiency`` 0 to 1; ``volatility``: low, middle, high third of its own past.
+Regime = dict[str, float | str | None]
 
-    None where there were too few bars or sessions to say.
-    """
+
+def trend(bars: UnderlyingBars, i: int) -> Regime:
+    """``trend`` at bar i: up, down or range, ``efficiency`` 0 to 1; None where there were too few bars to say."""
     closes = bars.close[max(0, i - _BARS) : i + 1]
-    found: dict[str, float | str | None] = {
-        "trend": None,
-        "efficiency": None,
-        "volatility": None,
-        "realised_volatility_20d": None,
-    }
+    found: Regime = {"trend": None, "efficiency": None}
     if len(closes) > _BARS:
         path = float(np.abs(np.diff(closes)).sum())
         move = float(closes[-1] - closes[0])
         efficiency = abs(move) / path if path > 0 else 0.0
         found["efficiency"] = efficiency
         found["trend"] = ("up" if move > 0 else "down") if efficiency >= _EFFICIENT else "range"
+    return found
+
+
+def volatility(daily: DailyVolatility, sessions_a_year: int) -> Regime:
+    """``volatility``: low, middle or high third of its own past; None where there were too few sessions to say."""
+    found: Regime = {"volatility": None, "realised_volatility_20d": None}
     known = daily.close[np.isfinite(daily.close)]
     if len(known) > _DAYS:
         series = indicators.close_to_close(known, _DAYS, sessions_a_year)[_DAYS:]

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ots_market.sessions import Sessions
 from ots_market.timeframes import MINUTE_NS, Timeframe
+from ots_signals.canonical import digest
 from ots_signals.decisions import Why
 from ots_signals.market_view import ChainView, DailyVolatility, Flags, Floats, Ints, UnderlyingBars
 
@@ -130,6 +131,8 @@ class Strategy(ABC):
 
     def __init__(self, parameters: StrategyParameters | None = None) -> None:
         self.parameters: Any = parameters if parameters is not None else self.Parameters()
+        self.values: dict[str, float | int | str | bool] = self.parameters.model_dump()
+        self.parameters_hash = digest(self.values)
 
     @classmethod
     def with_values(cls, **values: Any) -> Self:
