@@ -59,7 +59,9 @@ def test_no_secret_no_data_no_machine_path():
     assert ROOT / ".env" not in tracked()
 
 
-@pytest.mark.parametrize("script", ["start-dev.sh", "tests/run.sh", ".ci/run", "infrastructure/lock.sh"])
+@pytest.mark.parametrize(
+    "script", ["start-dev.sh", "deploy-prod.sh", "tests/run.sh", ".ci/run", "infrastructure/lock.sh"]
+)
 def test_scripts_can_be_run(script):
     path = ROOT / script
     assert path.stat().st_mode & stat.S_IXUSR
