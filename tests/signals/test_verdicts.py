@@ -225,6 +225,19 @@ def test_a_win_that_becomes_a_loss_never_improves_a_verdict(mean, seed, how_many
     )
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 800), st.sampled_from([0.0, 1e-9, 0.1, 5.0]))
+def test_no_record_is_too_strange_for_a_verdict(seed, n, deviation):
+    rng = np.random.default_rng(seed)
+    net = np.where(rng.random(n) < 0.1, np.nan, rng.choice([0.05, -1.0]) + deviation * rng.standard_normal(n))
+    barrier = rng.choice(["target", "stop", "timeout", "not_filled", "indeterminate"], n)
+    matched = np.where(rng.random(n) < 0.5, np.nan, 0.0)
+    strange = record(net, day=rng.integers(0, 1 + seed % 100, n), barrier=barrier, baseline_mean=matched)
+    found = judge(strange, trials=1 + seed % 7)
+    assert found.reasons
+    assert not (found.verdict.claims and (found.evidence.net_mean or 0.0) <= 0.0)
+
+
 # ---- what is said
 
 

@@ -54,6 +54,9 @@ LIVE_LEVEL = 0.05
 """One question that was asked before its data existed: there is nothing to share the level with."""
 
 
+_LEAST_EDGE = 1e-5  # below it nobody would wait for the signals that it needs
+
+
 class Verdict(StrEnum):
     """See the module; `rank` orders them by how much they claim."""
 
@@ -188,7 +191,7 @@ def _weigh(signals: ResolvedSignals, level: float, trials: int) -> Evidence:
         lift_mean, lift_bound = lift.mean, _number(lift.bound(1.0 - level))
     daily = sharpe(daily_returns(net, day))
     needed = None
-    if mean.mean > 0.0 and mean.error > 0.0:
+    if mean.mean > _LEAST_EDGE and mean.error > 0.0 and daily.spread > 0.0:
         # the deviation and the days' effect together: of the mean's error as it is
         needed = signals_needed(
             mean.mean,
@@ -196,6 +199,7 @@ def _weigh(signals: ResolvedSignals, level: float, trials: int) -> Evidence:
             level=level,
             hurdle=expected_maximum_sharpe(trials, 1.0),
             hurdle_level=1.0 - DEFLATED,
+            spread=daily.spread,
         )
     return Evidence(
         n=n,

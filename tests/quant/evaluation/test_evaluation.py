@@ -247,6 +247,20 @@ def test_the_textbooks_number():
     assert signals_needed(0.5, 1.0, hurdle=1.6) == pytest.approx(((1.6 + 1.645 + 0.842) / 0.5) ** 2, abs=1)
 
 
+def test_losses_that_are_rare_and_large_ask_for_more():
+    """Of simulated bracket returns, six a day: the deflated ratio passes as often as was asked, or more."""
+    rng = np.random.default_rng(12)
+
+    def days(number):
+        return np.where(rng.random((number, 6)) < 0.8, 0.075, -0.3).mean(axis=1) + 0.04
+
+    spread, luck = sharpe(days(4000)).spread, expected_maximum_sharpe(12, 1.0)
+    assert spread > 1.1
+    n = signals_needed(0.04, 0.15, hurdle=luck, hurdle_level=0.05, spread=spread)
+    found = np.mean([deflated_sharpe(sharpe(days(round(n / 6))), 12) > 0.95 for _ in range(300)])
+    assert 0.72 < found < 0.95
+
+
 def test_so_many_signals_find_the_edge_as_often_as_was_asked():
     n = signals_needed(0.04, 0.3, power=0.8)
     days, each = n // 4, 4

@@ -32,7 +32,9 @@ class Sharpe(NamedTuple):
     @property
     def spread(self) -> float:
         """The standard deviation of the estimated ratio times the root of n - 1."""
-        return float(np.sqrt(1.0 - self.skewness * self.ratio + 0.25 * (self.kurtosis - 1.0) * self.ratio**2))
+        # a kurtosis is at least 1 + skewness squared, so that only rounding makes this negative
+        squared = 1.0 - self.skewness * self.ratio + 0.25 * (self.kurtosis - 1.0) * self.ratio**2
+        return float(np.sqrt(np.maximum(squared, 0.0)))
 
 
 def sharpe(returns: ArrayLike) -> Sharpe:
@@ -53,7 +55,9 @@ def sharpe(returns: ArrayLike) -> Sharpe:
 
 
 def probabilistic_sharpe(measured: Sharpe, benchmark: float = 0.0) -> float:
-    """The probability that the true ratio is above ``benchmark``."""
+    """The probability that the true ratio is above ``benchmark``; NaN where its spread is 0 or unknown."""
+    if not measured.spread > 0.0 or measured.n < 2:
+        return float("nan")
     return float(ndtr((measured.ratio - benchmark) * np.sqrt(measured.n - 1) / measured.spread))
 
 
