@@ -65,12 +65,20 @@ def test_groups_are_parts_of_the_whole(mixed):
         found = performance(mixed, by, trials=12)
         assert len(found.groups) == count
         assert sum(group.signals for group in found.groups) == 400
-        assert all(set(group.group) == set(by) for group in found.groups)
+        assert all(set(group.group) - {"strategy_version"} == set(by) for group in found.groups)
     names = [group.group["dte"] for group in performance(mixed, ("dte",), trials=1).groups]
     assert names == ["0", "1-2", "22-45", "3-7", "8-21"]
     for wrong in (("size",), ("hour", "hour")):
         with pytest.raises(ValueError, match="group_by"):
             performance(mixed, wrong, trials=1)
+
+
+def test_other_rules_are_another_strategy(mixed):
+    changed = replace(mixed, strategy_version=np.where(np.arange(400) < 200, "1", "2"))
+    found = performance(changed, ("strategy",), trials=12).groups
+    assert [(one.group["strategy"], one.group["strategy_version"]) for one in found] == [
+        ("a", "1"), ("a", "2"), ("b", "1"), ("b", "2"),
+    ]  # fmt: skip
 
 
 def test_the_order_of_signals_does_not_matter(mixed):

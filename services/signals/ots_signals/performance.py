@@ -145,14 +145,17 @@ def performance(
 ) -> Performance:
     """Of all groups. ``trials``: strategies and sets of parameters ever tried, as logged; at least 1.
 
-    ``seed``: of the bootstraps. The same for the same signals in any order. Raises ValueError that names what cannot be
+    By ``strategy`` each of its versions is a group, named by ``strategy_version`` beside it. ``seed``: of the
+    bootstraps. The same for the same signals in any order. Raises ValueError that names what cannot be
     grouped by.
     """
     unknown = [name for name in group_by if name not in GROUPS]
     if unknown or len(set(group_by)) != len(group_by):
         raise ValueError(f"group_by must hold {', '.join(GROUPS)}, each at most once, not {', '.join(group_by)}")
     ordered = signals.take(np.lexsort((signals.id, signals.event_ns)))
-    columns = [_labels(ordered, name) for name in group_by]
+    # other rules are another strategy, whatever its name: their records are never added up
+    names_of = [key for name in group_by for key in ((name, "strategy_version") if name == "strategy" else (name,))]
+    columns = [_labels(ordered, name) for name in names_of]
     if columns:
         labels = np.array(["\0".join(row) for row in zip(*columns, strict=True)], np.str_)
     else:
@@ -160,7 +163,7 @@ def performance(
     names, first = np.unique(labels, return_index=True)
     groups = tuple(
         _group(
-            {name: str(column[at]) for name, column in zip(group_by, columns, strict=True)},
+            {name: str(column[at]) for name, column in zip(names_of, columns, strict=True)},
             ordered.take(np.flatnonzero(labels == label)),
             trials,
             len(names),
@@ -240,7 +243,7 @@ def _labels(signals: ResolvedSignals, name: str) -> NDArray[np.str_]:
         return _DTE_NAMES[np.searchsorted(_DTE_EDGES, signals.days_to_expiration, side="right")]
     if name == "hour":
         return np.array([f"{hour:02d}" for hour in signals.hour.tolist()], np.str_)
-    column: NDArray[np.str_] = signals.strategy if name == "strategy" else signals.underlying
+    column: NDArray[np.str_] = getattr(signals, "underlying" if name == "symbol" else name)
     return column
 
 
