@@ -17,6 +17,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -43,6 +44,9 @@ _PORTS = {
     "postgres-exporter": 9187,
 }
 _PUBLISHED = ("gateway", "prometheus", "alertmanager")
+_OURS = "ai-ots/"
+# these exporters wait for seconds for a container that is gone, and are to say that it is
+_SLOW_TO_SAY = ("redis", "postgres")
 _STOP_S = 10
 # whom a container calls this machine
 _THIS_MACHINE = "drill-host"
@@ -160,6 +164,9 @@ class Compose:
         write_rules(self.rules)
         configuration = yaml.safe_load((ROOT / "monitoring" / "prometheus" / "prometheus.yml").read_text())
         watching_closely(configuration, "/etc/prometheus/rules/*.yml")
+        for job in configuration["scrape_configs"]:
+            if job["job_name"] in _SLOW_TO_SAY:
+                job |= {"scrape_interval": "5s", "scrape_timeout": "5s"}
         (self.state / "prometheus" / "prometheus.yml").write_text(yaml.safe_dump(configuration))
         alertmanager = self.state / "alertmanager"
         alertmanager.mkdir(exist_ok=True)
@@ -168,7 +175,8 @@ class Compose:
         for path in (self.state, self.disks, self.rules, self.rules.parent, alertmanager):
             path.chmod(0o755)  # containers read them as nobody
         mounted = {"type": "bind", "source": str(self.disks), "target": "/disks"}
-        more = {
+        more: dict[str, dict[str, Any]] = {name: {"image": image} for name, image in _own_images().items()}
+        more |= {
             "prometheus": {"volumes": [f"{self.rules.parent}:/etc/prometheus:ro"]},
             "alertmanager": {
                 "volumes": [f"{alertmanager}:/etc/alertmanager:ro"],
@@ -184,6 +192,16 @@ class Compose:
 
     def _inspect(self, program: str, what: str) -> str:
         return self.docker("inspect", "-f", what, self._name(program))
+
+
+def _own_images() -> dict[str, str]:
+    """Each of our services with an image of the drill's own: those that somebody runs stay as they are."""
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    return {
+        name: f"ots-drill/{service['image'].removeprefix(_OURS)}"
+        for name, service in services.items()
+        if service["image"].startswith(_OURS)
+    }
 
 
 def engine_address() -> str:
@@ -209,7 +227,7 @@ def compose(state: Path, hook_port: int, *, keep: bool) -> Iterator[Compose]:
     installation.prepare(hook_port)
     _share(installation.disks)
     try:
-        installation.compose("up", "-d", "--wait")
+        installation.compose("up", "-d", "--build", "--wait")
         yield installation
     finally:
         if keep:

@@ -2,7 +2,7 @@
 
     PYTHONPATH=tests python -m alerts.drill [--compose] [--only NAME ...] [--list] [--report FILE] [--state FOLDER]
 
-The rules are the real ones with shorter times (see `shorter_rules`), asked every two seconds. An alert is seen when its
+The rules are the real ones with shorter times (see `shorter_rules`), asked all the time. An alert is seen when its
 cause was brought about, Prometheus said that it fires (and what of it fired before does not count), Alertmanager told
 the webhook of it or held it back under another one that says why, and it ended when the cause was taken back.
 """

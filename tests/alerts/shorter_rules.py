@@ -6,7 +6,7 @@ import re
 
 import yaml
 
-SCRAPE_S = 2
+SCRAPE_S = 3
 EVALUATED_S = 2
 # times of the rules are divided by this, and are then between these
 SHORTER = 30
@@ -14,19 +14,27 @@ LEAST_S, MOST_S = 12, 120
 FOR_AT_MOST_S = 2
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
-# what else of an expression is another: ages and sizes that nobody waits for or fills here
+# what else of an expression is another: ages, sizes and numbers that nobody waits for or fills here
 CHANGED: dict[str, list[tuple[str, str]]] = {
     "CollectionDisconnected": [("> 60", "> 5")],
     "DatabasePoolExhausted": [("> 600", "> 20")],
     "FeedMute": [("> 300", "> 15")],
     "GapsAppear": [("> 20", "> 5")],
-    "HighErrorRatio": [("* 300", f"* {LEAST_S}")],
-    "HighLatency": [("* 300", f"* {LEAST_S}")],
-    "CacheHitsCollapse": [("* 900", "* 30"), (">= 200", ">= 60")],
+    "AvailabilityBurnsFast": [(">= 10", ">= 5")],
+    "AvailabilityBurnsSlowly": [(">= 10", ">= 5")],
+    "CacheHitsCollapse": [("* 900", "* 30"), (">= 200", ">= 20")],
+    "ContractsWithoutVolatility": [(">= 1000", ">= 100")],
+    "HighErrorRatio": [("* 300", f"* {LEAST_S}"), (">= 10", ">= 5")],
+    "HighLatency": [("* 300", f"* {LEAST_S}"), (">= 30", ">= 5")],
+    "LatencyBurnsFast": [(">= 100", ">= 20")],
+    "LatencyBurnsSlowly": [(">= 100", ">= 20")],
+    "LimitRefusalsBurst": [(">= 100", ">= 20")],
+    "NoChainsPriced": [(">= 5", ">= 3")],
+    "RefusalsBurst": [("> 200", "> 30")],
     "MaintenanceLate": [("46800", "90")],
     "ReconnectStorm": [("> 6", "> 3")],
     "SelfCheckFails": [("> 1", "> 0")],
-    "ServiceRestarts": [("[60s]", "[120s]")],
+    "ServiceRestarts": [("[60s]", "[240s]")],
     "UpstreamFails": [("> 20", "> 3")],
     "PostgresDown": [("> 120", "> 10")],
     "PostgresLongTransaction": [("> 3600", "> 8")],

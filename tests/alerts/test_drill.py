@@ -72,7 +72,7 @@ def test_containers_are_watched_with_the_shorter_rules_and_nothing_else_is_chang
     )
     assert closely["rule_files"] == given["rule_files"]
     assert closely["scrape_configs"] == given["scrape_configs"]
-    assert closely["global"]["scrape_interval"] == "2s"
+    assert closely["global"]["scrape_interval"] == "3s"
     alertmanager = yaml.safe_load(
         telling_at_once((PROMETHEUS.parent / "alertmanager" / "alertmanager.yml").read_text())
     )
