@@ -257,7 +257,7 @@ margin-right:6px}
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:14px;margin:8px 0}
 th{color:var(--dim);font-weight:500}th,td{padding:4px 12px 4px 0;text-align:right;border-bottom:1px solid var(--line);
 vertical-align:top}td.left,th:first-child{text-align:left;overflow-wrap:anywhere}
-.plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(440px,1fr));gap:14px}
+.plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(330px,1fr));gap:14px}
 figure{margin:8px 0}figcaption{font-size:13px;color:var(--dim)}
 svg{width:100%;height:auto;font:11px system-ui,sans-serif}
 svg text{fill:var(--dim)}.right{text-anchor:end}.middle{text-anchor:middle}.grid{stroke:var(--line);fill:none}

@@ -83,9 +83,10 @@ class Plot:
         if self.zero and ys[0] < 0 < ys[1]:
             parts.append(f'<path class="zero" d="M{_LEFT} {place.y(0.0)}H{_WIDTH - _RIGHT}"/>')
         for value, text in self.labels or [(one, _number(one, self.percent)) for one in x_ticks]:
-            parts.append(
-                f'<text x="{place.x(value)}" y="{_HEIGHT - _BOTTOM + 16}" class="middle">{escape(text)}</text>'
-            )
+            x = place.x(value)
+            # a long one at an end stays within
+            anchor = "right" if self.labels and x > _WIDTH - 60 else "middle" if x > _LEFT + 20 else "left"
+            parts.append(f'<text x="{x:g}" y="{_HEIGHT - _BOTTOM + 16}" class="{anchor}">{escape(text)}</text>')
         for mark in self.marks:
             parts.append(_drawn(mark, place))
         parts.append(
