@@ -187,6 +187,24 @@ ROUTES: tuple[Route, ...] = (
     # it reads the whole ledger
     Route("GET", "/api/v1/signals/verify", "signals", Role.VIEWER, "analytics", "compute", cost=10, timeout_s=300),
     Route("GET", "/api/v1/signals/stream", "signals", Role.VIEWER, "analytics"),
+    Route("GET", "/api/v1/signals", "signals", Role.VIEWER, "analytics"),
+    Route("GET", "/api/v1/signals/{signal_id}", "signals", Role.VIEWER, "analytics"),
+    Route("GET", "/api/v1/signals/{signal_id}/outcome", "signals", Role.VIEWER, "analytics"),
+    Route("GET", "/api/v1/signals/strategies", "signals", Role.VIEWER, "analytics"),
+    Route("GET", "/api/v1/signals/performance", "signals", Role.VIEWER, "analytics", "compute", cost=5, timeout_s=120),
+    Route("GET", "/api/v1/signals/calibration", "signals", Role.VIEWER, "analytics", "compute", cost=5, timeout_s=120),
+    Route(
+        "POST", "/api/v1/signals/evaluate", "signals", Role.TRADER, "analytics", "compute",
+        cost=10, body_limit=16 * KIB, timeout_s=120,
+    ),
+    Route(
+        "POST", "/api/v1/signals/backtests", "signals", Role.TRADER, "analytics", "write",
+        cost=5, body_limit=64 * KIB, idempotent=True,
+    ),
+    Route("GET", "/api/v1/signals/backtests", "signals", Role.VIEWER, "analytics"),
+    Route("GET", "/api/v1/signals/backtests/{backtest_id}", "signals", Role.VIEWER, "analytics"),
+    Route("GET", "/api/v1/signals/backtests/{backtest_id}/report.html", "signals", Role.VIEWER, "analytics"),
+    Route("DELETE", "/api/v1/signals/backtests/{backtest_id}", "signals", Role.TRADER, "analytics", "write"),
     Route("GET", "/api/v1/cache/analytics", "cache", Role.VIEWER, "cache"),
     Route(
         "POST", "/api/v1/cache/analytics", "cache", Role.TRADER, "cache", "write", body_limit=MIB, idempotent=True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from ots_common.times import NS_PER_S, rfc3339
 from ots_market.prices import SCALE
@@ -13,7 +13,7 @@ from ots_signals.decisions import Entry as EntryPrices
 from ots_signals.ledger import Entry
 from ots_signals.outcomes import FillOutcome, Outcome
 
-_ODDS = {
+_ODDS: dict[str, JsonValue] = {
     "p_target": 0.61, "p_stop": 0.2, "p_timeout": 0.19, "p_null": 0.62, "p_null_stop": 0.2, "p_null_timeout": 0.18,
     "fair_value_pct": -0.03, "expected_value_pct": -0.028, "expected_value_low": -0.05, "expected_value_high": -0.006,
     "resolved": 0, "method": "lattice",
@@ -135,11 +135,9 @@ class OutcomeModel(BaseModel):
     previous_hash: str
 
 
-class DecisionModel(BaseModel):
-    """A signal or an abstention, as it was decided: nothing in it was known later than ``event_at``."""
+class EvaluatedModel(BaseModel):
+    """What was decided: nothing in it was known later than ``event_at``."""
 
-    seq: int
-    kind: Literal["signal", "abstention"]
     id: str
     source: str
     mode: Literal["live", "replay", "backtest"] = Field(description="replay: decided later, of its event's time")
@@ -152,8 +150,6 @@ class DecisionModel(BaseModel):
     timeframe: str
     session: str
     event_at: str = Field(description="the cutoff: nothing later was looked at")
-    decided_at: str
-    committed_at: str
     direction: int = Field(description="1 up, -1 down, 0 both ways")
     reasons: list[str]
     features: dict[str, float | None]
@@ -169,6 +165,15 @@ class DecisionModel(BaseModel):
     invalidation: str | None = Field(description="what would show, before any barrier, that its reason is gone")
     why: str | None = Field(description="of an abstention: its reason")
     detail: str | None
+
+
+class DecisionModel(EvaluatedModel):
+    """A signal or an abstention as a row of the ledger."""
+
+    seq: int
+    kind: Literal["signal", "abstention"]
+    decided_at: str
+    committed_at: str
     hash: str
     previous_hash: str
 

@@ -21,6 +21,7 @@ from ots_signals.engine import Run, decide
 from ots_signals.market_view import MarketView, NotYet
 from ots_signals.odds import TrackRecords
 from ots_signals.strategies.base import Strategy
+from ots_signals.windows import Windows
 
 log = structlog.get_logger(__name__)
 
@@ -71,12 +72,13 @@ class Decider:
         mode = Mode.LIVE if self._now() - at_ns <= self._late_ns else Mode.REPLAY
         run = Run(mode, self._code_version)
         day, records = sessions.date_at(session), self._known(session)
+        view = Windows(self._view, self._strategies)
         if not alone:
-            return decide(self._view, self._strategies, underlying, day, at_ns, records, run)
+            return decide(view, self._strategies, underlying, day, at_ns, records, run)
         found: list[Signal | Abstention] = []
         for strategy in self._strategies:
             try:
-                one = decide(self._view, [strategy], underlying, day, at_ns, records, run)
+                one = decide(view, [strategy], underlying, day, at_ns, records, run)
                 canonical(one)
                 found += one
             except NotYet:

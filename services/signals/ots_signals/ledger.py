@@ -179,7 +179,7 @@ def _missing(cursor: Any, records: Sequence[tuple[Record, int]]) -> list[tuple[R
 
 def _note_resolutions(cursor: Any, added: Sequence[Entry]) -> None:
     signals = [
-        (one.id, made.underlying, date.fromisoformat(made.session), made.event_ns, made.barriers.flat_ns)
+        (one.id, made.underlying, date.fromisoformat(made.session), made.event_ns, _needed_until(made))
         for one in added
         if isinstance(made := one.record, Signal)
     ]
@@ -189,6 +189,12 @@ def _note_resolutions(cursor: Any, added: Sequence[Entry]) -> None:
             "INSERT INTO signal_resolutions (signal_id, underlying, session, event_ns, flat_ns) VALUES %s",
             signals,
         )
+
+
+def _needed_until(made: Signal) -> int:
+    from ots_signals.resolver import span  # it brings the compiled kernels, which who only reads needs not
+
+    return span(made)[1]
 
 
 def head(database: Database) -> Head:

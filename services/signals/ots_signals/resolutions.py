@@ -7,11 +7,12 @@ one transaction, and an outcome's id is its signal's and its revision: whoever i
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import date
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import structlog
@@ -20,10 +21,11 @@ from ots_common.database import Connection, Database, connect
 from ots_market.timeframes import MINUTE_NS
 from ots_market.versions import data_version
 from ots_signals import ledger, metrics
+from ots_signals.baselines import Baselines
 from ots_signals.decisions import Signal
 from ots_signals.ledger import Entry
 from ots_signals.market_view import Market, NotYet, Tape
-from ots_signals.outcomes import Baseline, Outcome
+from ots_signals.outcomes import Outcome
 from ots_signals.resolver import resolve_many, revised, span
 
 log = structlog.get_logger(__name__)
@@ -62,14 +64,6 @@ _PUT_OFF = """
 """
 
 
-class Baselines(Protocol):
-    """The baselines of signals on one underlying, with their outcomes; see `ots_signals.baselines`."""
-
-    def __call__(self, signals: Sequence[Signal], outcomes: Sequence[Outcome]) -> list[Baseline | None]:
-        """One for each, in their order."""
-        ...
-
-
 @dataclass(frozen=True)
 class _Row:
     signal: Signal
@@ -88,21 +82,22 @@ class Resolutions:
         dsn: str,
         database: Database,
         market: Market,
-        baselines: Baselines,
         now: Callable[[], int],
         on_added: Callable[[Entry], None] = metrics.count_entry,
     ) -> None:
         self._dsn = dsn
         self._database = database
         self._market = market
-        self._baselines = baselines
+        # it keeps what it has read, and is not for two threads at once
+        self._baselines = Baselines(market, market.sessions)
+        self._lock = threading.Lock()
         self._now = now
         self._on_added = on_added
 
     def resolve(self, closed_ns: int) -> int:
         """All signals that must be flat by ``closed_ns`` and can be resolved; how many outcomes were added."""
         added = 0
-        with closing(connect(self._dsn, application="signals-resolver")) as connection:
+        with self._lock, closing(connect(self._dsn, application="signals-resolver")) as connection:
             while True:
                 with connection, connection.cursor() as cursor:
                     cursor.execute(_NEXT, (closed_ns,))
@@ -116,7 +111,7 @@ class Resolutions:
         added = 0
         sessions = self._market.sessions
         low, high = np.searchsorted(sessions.dates, [np.datetime64(first), np.datetime64(last) + 1])
-        with closing(connect(self._dsn, application="signals-resolver")) as connection:
+        with self._lock, closing(connect(self._dsn, application="signals-resolver")) as connection:
             for index in range(int(low), int(high)):
                 opens_ns, closes_ns = int(sessions.opens[index]), int(sessions.closes[index])
                 version = data_version(self._database, since_ns=opens_ns, until_ns=closes_ns)
@@ -168,13 +163,14 @@ class Resolutions:
                 if not rows:
                     return total
                 changed, same = [], []
-                for row, fresh in zip(rows, self._fresh(rows), strict=True):
+                tape = self._tape(rows)
+                for row, fresh in zip(rows, self._fresh(rows, tape), strict=True):
                     revision = revised(row.previous, fresh) if row.previous and fresh else None
                     if revision is None:
                         same.append(row.signal.id)
                     else:
                         changed.append((row, revision))
-                added = self._append(connection, self._with_baselines(changed), version)
+                added = self._append(connection, self._with_baselines(changed, tape), version)
                 with connection.cursor() as cursor:
                     cursor.execute(
                         "UPDATE signal_resolutions SET data_version = %s WHERE signal_id = ANY(%s)", (version, same)
@@ -184,28 +180,26 @@ class Resolutions:
             total += len(added)
 
     def _outcomes(self, rows: Sequence[_Row]) -> list[Outcome | None]:
-        fresh = self._fresh(rows)
-        known = self._with_baselines([(row, one) for row, one in zip(rows, fresh, strict=True) if one is not None])
+        tape = self._tape(rows)
+        fresh = self._fresh(rows, tape)
+        found = [(row, one) for row, one in zip(rows, fresh, strict=True) if one is not None]
+        known = self._with_baselines(found, tape)
         by_id = {outcome.signal_id: outcome for _, outcome in known}
         return [by_id.get(row.signal.id) for row in rows]
 
-    def _fresh(self, rows: Sequence[_Row]) -> list[Outcome | None]:
+    def _fresh(self, rows: Sequence[_Row], tape: Tape) -> list[Outcome | None]:
         """Outcomes without baselines."""
-        signals = [row.signal for row in rows]
-        return resolve_many(signals, self._tape(signals), self._market.sessions)
+        return resolve_many([row.signal for row in rows], tape, self._market.sessions)
 
-    def _tape(self, signals: Sequence[Signal]) -> Tape:
+    def _tape(self, rows: Sequence[_Row]) -> Tape:
+        signals = [row.signal for row in rows]
         symbols = sorted({leg.symbol for signal in signals for leg in signal.legs})
         starts, ends = zip(*(span(signal) for signal in signals), strict=True)
         return self._market.tape(signals[0].underlying, symbols, min(starts), max(ends))
 
-    def _with_baselines(self, known: Sequence[tuple[_Row, Outcome]]) -> list[tuple[_Row, Outcome]]:
-        if not known:
-            return []
-        baselines = self._baselines([row.signal for row, _ in known], [outcome for _, outcome in known])
+    def _with_baselines(self, known: Sequence[tuple[_Row, Outcome]], tape: Tape) -> list[tuple[_Row, Outcome]]:
         return [
-            (row, replace(outcome, baseline=baseline))
-            for (row, outcome), baseline in zip(known, baselines, strict=True)
+            (row, replace(outcome, baseline=self._baselines.of(row.signal, outcome, tape))) for row, outcome in known
         ]
 
     def _append(

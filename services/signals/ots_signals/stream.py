@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
 from ots_common.database import Database
@@ -79,7 +79,7 @@ class _Events(Iterator[bytes]):
         self.close()
 
 
-def follow(database: Database, pace: Pace, last_seen: int, head: int) -> Iterator[bytes]:  # type: ignore[misc]
+def follow(database: Database, pace: Pace, last_seen: int, head: int) -> Generator[bytes]:
     """The events of a client that has seen the rows up to ``last_seen``, where ``head`` is the newest."""
     ends = time.monotonic() + pace.lasts_s
     yield b": the ledger of signals\nretry: 2000\n\n"

@@ -12,8 +12,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import closing
+from typing import Any
 
 import numpy as np
 import psycopg2
@@ -30,14 +31,14 @@ from ots_market.timeframes import MINUTE_NS
 from ots_market.underlyings import counted_as
 from ots_signals import cursors, ledger, metrics
 from ots_signals.analytics_market import AnalyticsMarket
+from ots_signals.backtests import Backtester
 from ots_signals.code_version import code_version
 from ots_signals.cursors import Due
 from ots_signals.deciding import Decider
-from ots_signals.decisions import Mode, Signal
+from ots_signals.decisions import Mode
 from ots_signals.ledger import Entry
 from ots_signals.market_view import MarketView, NotYet
-from ots_signals.outcomes import Baseline, Outcome
-from ots_signals.resolutions import Baselines, Resolutions, settled_at
+from ots_signals.resolutions import Resolutions, settled_at
 from ots_signals.settings import SignalsSettings
 from ots_signals.stored_market import StoredMarket
 from ots_signals.strategies import Strategy, registered
@@ -63,7 +64,6 @@ class Worker:
         stored: StoredMarket,
         view: MarketView,
         strategies: Iterable[Strategy],
-        baselines: Baselines,
         *,
         code_version: str,
         now: Callable[[], int] = time.time_ns,
@@ -81,7 +81,7 @@ class Worker:
             late_ns=int(settings.late_s * NS_PER_S),
             now=now,
         )
-        self._resolutions = Resolutions(self._dsn, database, stored, baselines, now)
+        self._resolutions = Resolutions(self._dsn, database, stored, now)
         self._stopping = threading.Event()
         self._news = threading.Condition()
         self._looks = 0
@@ -107,6 +107,9 @@ class Worker:
             threading.Thread(target=self._listen, name="listener", daemon=True),
             threading.Thread(target=self._keep_resolving, name="resolver", daemon=True),
             threading.Thread(target=self._keep_verifying, name="verifier", daemon=True),
+            threading.Thread(
+                target=Backtester(self._settings, self._database, self._stopping).run, name="backtester", daemon=True
+            ),
             *(
                 threading.Thread(target=self._keep_deciding, name=f"decider-{i}", daemon=True)
                 for i in range(self._settings.deciders)
@@ -306,23 +309,18 @@ class Worker:
     def _listen(self) -> None:
         client = redis_client.connect(self._settings.redis_url.get_secret_value(), timeout_s=_LOOK_S + 2)
         key = cache_key(self._settings.market_source, "closed-bars")
-        last: bytes | str = "$"
+        last: Any = "$"
         while not self._stopping.is_set():
             try:
-                read = client.xread({key: last}, count=1000, block=int(_LOOK_S * 1000))
+                read: Any = client.xread({key: last}, count=1000, block=int(_LOOK_S * 1000))
                 if read:
-                    last = read[0][1][-1][0]  # type: ignore[index]
+                    last = read[0][1][-1][0]
                     self.wake()
             except redis.RedisError as error:
                 log.info("not_woken", error=str(error))
                 self.wake()
                 self._stopping.wait(1.0)
                 last = "$"
-
-
-def no_baselines(signals: Sequence[Signal], outcomes: Sequence[Outcome]) -> list[Baseline | None]:
-    """Outcomes without baselines."""
-    return [None] * len(signals)
 
 
 def _bounded(connection: Connection) -> None:
@@ -344,9 +342,7 @@ def main(settings: SignalsSettings) -> int:
         stored, settings.upstreams["analytics"], settings.signing_keys, timeout_s=settings.upstream_timeout_s
     )
     strategies = [strategy() for strategy in registered().values()]
-    worker = Worker(
-        settings, database, stored, view, strategies, no_baselines, code_version=settings.code_version or code_version()
-    )
+    worker = Worker(settings, database, stored, view, strategies, code_version=settings.code_version or code_version())
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())
     serve_process(APPLICATION, settings, settings.signals_metrics_port, settings.metrics_bind)
