@@ -30,7 +30,7 @@ def session_years(sessions: Sessions, start_ns: int, end_ns: int) -> float:
     hours = share_in_hours(sessions)
     opens, closes = sessions.opens[part], sessions.closes[part]
     inside = (np.minimum(closes, end_ns) - np.maximum(opens, start_ns)) / sessions.regular_ns
-    nights = int((opens >= start_ns).sum())
+    nights = int((opens > start_ns).sum())  # at the open itself the night is over
     return float((hours * inside.sum() + (1.0 - hours) * nights) / sessions.sessions_a_year)
 
 
