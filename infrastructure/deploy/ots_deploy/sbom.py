@@ -20,7 +20,7 @@ _SYSTEM = ("cat", "/etc/os-release")
 
 
 def write_sbom(shell: Shell, image: str, output: Path | None) -> None:
-    """The Python packages of an image, with their licences and the hashes they were installed by, and Debian's."""
+    """The Python packages of an image, with their licences, and Debian's."""
 
     def inside(*words: str) -> str:
         entry, *rest = words
@@ -77,13 +77,20 @@ def _python_package(found: Mapping[str, Any]) -> dict[str, Any]:
         "version": about["version"],
         "purl": purl,
     }
-    if licence := about.get("license_expression"):
-        component["licenses"] = [{"expression": licence}]
-    elif licence := about.get("license"):
-        component["licenses"] = [{"license": {"name": licence.splitlines()[0][:120]}}]
-    if hashes := (found.get("download_info", {}).get("archive_info", {}) or {}).get("hashes"):
-        component["hashes"] = [{"alg": "SHA-256", "content": hashes["sha256"]}] if "sha256" in hashes else []
+    if expression := about.get("license_expression"):
+        component["licenses"] = [{"expression": expression}]
+    elif names := _licences(about):
+        component["licenses"] = [{"license": {"name": name}} for name in names]
     return component
+
+
+def _licences(about: Mapping[str, Any]) -> list[str]:
+    """The names that older metadata give: a line, or what the classifiers say."""
+    lines = (about.get("license") or "").strip().splitlines()
+    if lines and len(lines) == 1 and len(lines[0]) < 100:
+        return [lines[0]]
+    classifiers = [each for each in about.get("classifier", []) if each.startswith("License ::")]
+    return [each.rpartition(" :: ")[2] for each in classifiers]
 
 
 def _debian_package(name: str, version: str, architecture: str, *, release: str) -> dict[str, Any]:
