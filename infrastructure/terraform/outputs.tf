@@ -62,7 +62,7 @@ output "desired_counts" {
 
 output "scaled_services" {
   description = "The services whose number the autoscaling moves."
-  value       = keys(local.scaled)
+  value       = var.autoscaling ? keys(local.scaled) : []
 }
 
 output "images_of_services" {

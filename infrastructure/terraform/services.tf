@@ -439,7 +439,7 @@ resource "aws_ecs_service" "service" {
 # --- more where more is asked ---
 
 resource "aws_appautoscaling_target" "service" {
-  for_each = local.scaled
+  for_each = var.autoscaling ? local.scaled : {}
 
   service_namespace  = "ecs"
   scalable_dimension = "ecs:service:DesiredCount"
@@ -449,7 +449,7 @@ resource "aws_appautoscaling_target" "service" {
 }
 
 resource "aws_appautoscaling_policy" "cpu" {
-  for_each = local.scaled
+  for_each = var.autoscaling ? local.scaled : {}
 
   name               = "cpu"
   policy_type        = "TargetTrackingScaling"
@@ -470,6 +470,8 @@ resource "aws_appautoscaling_policy" "cpu" {
 
 # the gateway waits more than it computes; the others stand behind no load balancer, and run out of CPU
 resource "aws_appautoscaling_policy" "requests" {
+  count = var.autoscaling ? 1 : 0
+
   name               = "requests"
   policy_type        = "TargetTrackingScaling"
   service_namespace  = aws_appautoscaling_target.service["gateway"].service_namespace

@@ -45,7 +45,7 @@ variable "tags" {
 }
 
 variable "deletion_protection" {
-  description = "Whether the load balancer refuses to be deleted. `deploy-prod.sh destroy` turns it off first."
+  description = "Whether load balancer and database refuse to be deleted, the database leaves a final snapshot, and images keep their repositories from it. deploy-prod.sh destroy turns it off first."
   type        = bool
   default     = true
 }
@@ -313,6 +313,12 @@ variable "service_connect_tls" {
   description = "Service Connect with TLS between the services, by a private CA of 50 dollars a month (short-lived certificates; aws.amazon.com/private-ca/pricing, read in 2025) and a proxy's 256 CPU units and 64 MiB or more in each task. False: plain HTTP within the security groups, found by DNS, each request signed for its one service."
   type        = bool
   default     = false
+}
+
+variable "autoscaling" {
+  description = "Whether gateway, cache, analytics and signals grow and shrink by themselves. False: as many as their min, or as somebody sets by hand; also where this is tried against moto, which does not know a call of it."
+  type        = bool
+  default     = true
 }
 
 variable "cpu_target_percent" {
