@@ -167,6 +167,17 @@ def test_the_parts_of_a_move_add_up_to_it_and_name_its_cause(volatility):
         assert found.volatility == pytest.approx(0.03 * 8.4 / mid, rel=0.1)
 
 
+def test_a_jump_within_a_minute_is_delta_and_half_of_gamma():
+    close = SESSIONS.closes[np.searchsorted(SESSIONS.dates, np.datetime64("2026-06-26"))]
+    known = european.greeks(1.0, 100.0, 100.0, (close - EVENT_NS) / (365 * 1440 * MINUTE_NS), 0.0, 0.0, 0.3)
+    mid = float(known.price)
+    one = signal(leg(mid - 0.01, mid + 0.01), target=9.0, stop=-0.99, minutes=1)
+    found = resolve(one, priced_tape(one, np.array([101.5])), SESSIONS).attribution
+    assert found.delta == pytest.approx(float(known.delta) * 1.5 / (mid + 0.01), rel=1e-6)
+    assert found.gamma == pytest.approx(0.5 * float(known.gamma) * 1.5**2 / (mid + 0.01), rel=1e-6)
+    assert found.theta == pytest.approx(float(known.theta) / (365 * 1440) / (mid + 0.01), rel=1e-6)
+
+
 def test_no_attribution_where_a_price_implies_no_volatility():
     found = resolve(
         signal(leg(0.01, 0.02, strike=50.0)), tape([[1.0]], [[1.1]], symbols=[leg(1, 1, strike=50.0).symbol]), SESSIONS
