@@ -223,6 +223,15 @@ def test_the_lock_of_somebody_who_was_killed_is_taken_over(cloud: Cloud):
     assert LOCK not in cloud.objects
 
 
+def test_a_lock_that_cannot_be_given_back_does_not_hide_what_failed(cloud: Cloud, capsys: pytest.CaptureFixture[str]):
+    cloud.migration_status = 1
+    cloud.fails = lambda words: "no route to host" if "delete-object" in words else None
+    assert deploy() == 6
+    told = capsys.readouterr()
+    assert "the migration failed with 1" in told.err
+    assert "free in 300 s" in told.out
+
+
 # --- before anything begins ---
 
 

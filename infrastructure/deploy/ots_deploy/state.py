@@ -153,7 +153,14 @@ class State:
             if lost:
                 self._shell.say("the lock was taken over meanwhile: look at `status` before anything else")
             else:
-                self._delete()
+                self._give_back()
+
+    def _give_back(self) -> None:
+        """Without a word over what went wrong before: AWS may be out of reach altogether."""
+        try:
+            self._delete()
+        except DeployError as error:
+            self._shell.say(f"the lock could not be given back, and is free in {LEASE_S:.0f} s: {error}")
 
     def _take(self, holder: dict[str, str]) -> str:
         try:
