@@ -22,6 +22,11 @@ resource "aws_service_discovery_service" "service" {
     }
   }
 
+  # ECS says who is well: a task that still compiles is in no answer
+  health_check_custom_config {
+    failure_threshold = 1
+  }
+
   # a name that had tasks may still be deleted
   force_destroy = true
 }

@@ -244,6 +244,20 @@ variable "tasks" {
   }
 
   validation {
+    condition = alltrue([for name, task in var.tasks :
+      (task.min == null && task.max == null) || contains(["gateway", "cache", "analytics", "signals"], name)
+    ])
+    error_message = "gateway, cache, analytics and signals scale; the others have a count."
+  }
+
+  validation {
+    condition = alltrue([for task in values(var.tasks) :
+      task.min == null || task.max == null ? true : task.min >= 1 && task.min <= task.max
+    ])
+    error_message = "min is 1 at least, and max no less than min."
+  }
+
+  validation {
     condition = alltrue([for name in ["collector", "backfiller", "ingestion-worker", "volatility-snapshots", "signals-worker"] :
       try(var.tasks[name].count, null) == null ? true : contains([0, 1], var.tasks[name].count)
     ])
