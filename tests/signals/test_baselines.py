@@ -195,5 +195,24 @@ def test_nothing_after_the_signals_own_outcome_matters(fair):
     )
 
 
+@pytest.mark.parametrize("kind", ["call", "straddle"])
+def test_a_pool_may_come_in_any_order(fair, kind):
+    class Shuffled:
+        def pool(self, underlying, at_ns):
+            whole = fair.pool(underlying, at_ns)
+            order = np.random.default_rng(1).permutation(len(whole.at_ns))
+            return Pool(*(getattr(whole, name)[order] for name in Pool.__dataclass_fields__))
+
+        tape = staticmethod(fair.tape)
+
+    one = chosen(fair, 40, 150, kind)
+    minutes = fair.tape("FRA", [x.symbol for x in one.legs], *span(one))
+    outcome = resolve(one, minutes, fair.sessions)
+    first = Baselines(fair, fair.sessions).of(one, outcome, minutes)
+    other = Baselines(Shuffled(), fair.sessions).of(one, outcome, minutes)
+    assert other.n == first.n > 20
+    assert other.mean_net == pytest.approx(first.mean_net, abs=0.03)
+
+
 def test_event_is_where_the_support_says():
     assert EVENT_NS == OPEN_NS + 60 * MINUTE_NS

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -23,7 +23,7 @@ from ots_signals.decisions import FillModel, Signal
 from ots_signals.market_view import Flags, Floats, Ints, Pool, Tape, TapeView
 from ots_signals.outcomes import Barrier, Baseline, Outcome
 from ots_signals.position_values import LeavingValues, legs_values
-from ots_signals.resolver import GRACE_NS, leave_by, span
+from ots_signals.resolver import GRACE_NS, leave_by
 
 MATCHES = 200
 SHUFFLES = 50
@@ -71,18 +71,10 @@ class Baselines:
         self._parts: OrderedDict[tuple[str, int, int], _Part] = OrderedDict()
         self._nets: OrderedDict[tuple[object, ...], _Nets] = OrderedDict()
 
-    def __call__(self, signals: Sequence[Signal], outcomes: Sequence[Outcome]) -> list[Baseline | None]:
-        """Those of signals with their outcomes, in their order; their tapes are asked for once more."""
-        found: list[Baseline | None] = []
-        for signal, outcome in zip(signals, outcomes, strict=True):
-            tape = self._view.tape(signal.underlying, [leg.symbol for leg in signal.legs], *span(signal))
-            found.append(self.of(signal, outcome, tape))
-        return found
-
     def of(self, signal: Signal, outcome: Outcome, tape: Tape) -> Baseline:
         """The baseline of one signal. ``tape``: its own, from which the stock's move is taken."""
         rng = np.random.default_rng(int.from_bytes(hashlib.sha256(signal.id.encode()).digest()[:8], "big"))
-        pool = self._view.pool(signal.underlying, signal.event_ns)
+        pool = _in_order(self._view.pool(signal.underlying, signal.event_ns))
         matched = self._single(signal, pool, rng) if len(signal.legs) == 1 else self._structures(signal, pool, rng)
         shuffled = self._shuffled(signal, rng)
         known = matched.net[np.isfinite(matched.net)]
@@ -290,6 +282,14 @@ def _kept(memory: OrderedDict[_Key, _Found], key: _Key, find: Callable[[], tuple
         if len(memory) > _SESSIONS_KEPT:
             memory.popitem(last=False)
     return found
+
+
+def _in_order(pool: Pool) -> Pool:
+    """By moment, as markets mostly give it."""
+    if not (np.diff(pool.at_ns) < 0).any():
+        return pool
+    order = np.argsort(pool.at_ns, kind="stable")
+    return Pool(*(getattr(pool, name)[order] for name in Pool.__dataclass_fields__))
 
 
 def _apart(pool: Pool, right: str, delta: float, years: float) -> Floats:
