@@ -40,6 +40,7 @@ class SignalsSettings(ServiceSettings):
     first_sessions: int = Field(
         0, ge=0, le=30, description="Sessions, the current one included, that a new worker begins with; 0: from now on."
     )
+    resolve_s: float = Field(5.0, gt=0, le=600, description="How often outcomes are looked for.")
     revise_sessions: int = Field(
         5, ge=0, le=60, description="Newest sessions whose outcomes are looked at again when their data changed."
     )

@@ -245,7 +245,7 @@ class Worker:
 
     def _keep_resolving(self) -> None:
         next_revision = 0.0
-        while not self._stopping.wait(_LOOK_S):
+        while not self._stopping.wait(self._settings.resolve_s):
             try:
                 self.resolve_due()
                 self._show()
