@@ -168,7 +168,8 @@ def resolved(signals: ResolvedSignals) -> Flags:
 
 def not_left(signals: ResolvedSignals) -> Flags:
     """Which were entered and had no quote to be left at."""
-    return (signals.barrier == Barrier.NOT_FILLED) & np.isfinite(signals.worst)
+    found: Flags = (signals.barrier == Barrier.NOT_FILLED) & np.isfinite(signals.worst)
+    return found
 
 
 def counted_net(signals: ResolvedSignals, net: Floats) -> Floats:
