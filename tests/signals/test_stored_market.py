@@ -34,6 +34,7 @@ CENT = 10_000_000
 LAST = EXPIRATIONS[2]
 TICKING, CROSSED = osi(LAST, "C", 100.0), osi(LAST, "P", 100.0)
 SILENT, WORTHLESS = osi(LAST, "C", 102.5), osi(LAST, "P", 97.5)
+ONE_SIDED = osi(LAST, "C", 97.5)
 AT_CLOSE = osi(LAST, "P", 102.5)
 
 
@@ -61,13 +62,15 @@ def service(market, redis_server, tmp_path_factory):
             store_spot(service, ELEVEN + minute * MINUTE, SPOT + minute)
         store_spot(service, OPEN - MINUTE, 50.0)  # before the session
         store(service, "definition", definitions_at(OPEN))
-        named = [TICKING, CROSSED, SILENT, WORTHLESS, AT_CLOSE]
+        named = [TICKING, CROSSED, SILENT, WORTHLESS, ONE_SIDED, AT_CLOSE]
         store(service, "cbbo-1m", quotes_at(ELEVEN - MINUTE, without=named))
         store(service, "cbbo-1s", [
             *(quote(ELEVEN + at * SECOND, bid, bid + 0.1, instrument=IDS[TICKING])
               for at, bid in ((0, 3.0), (10, 3.5), (20, 2.5), (60, 3.1), (150, 3.2))),
             quote(ELEVEN + 30 * SECOND, 5.0, 4.0, instrument=IDS[CROSSED]),
             quote(ELEVEN - 30 * SECOND, None, 0.05, instrument=IDS[WORTHLESS]),
+            quote(ELEVEN + 10 * SECOND, None, 4.0, instrument=IDS[ONE_SIDED]),
+            quote(ELEVEN + 70 * SECOND, 3.9, None, instrument=IDS[ONE_SIDED]),
             quote(CLOSE, 1.0, 1.1, instrument=IDS[AT_CLOSE]),
         ])  # fmt: skip
         state_rate(market, RATE)
@@ -150,6 +153,14 @@ def test_the_tape_tells_what_stood_at_the_end_of_each_minute_and_what_was_within
     assert (tape.age_ns[3:] == -1).all()
     assert tape.spot.tolist() == [SPOT, SPOT + 1, SPOT + 1, SPOT + 1]
     assert not tape.gap.any()
+
+
+def test_a_sample_without_a_bid_is_none_but_of_what_is_worth_nothing(stored):
+    tape = stored.tape("TEST", [bare(ONE_SIDED)], ELEVEN, ELEVEN + 3 * MINUTE)
+    # offered at 4 dollars and not bid for: nobody knows; bid for and not offered: it can be sold
+    for bid, ask in ((tape.bid, tape.ask), (tape.bid_low, tape.ask_low), (tape.bid_high, tape.ask_high)):
+        assert (bid / CENT).tolist() == [[0, 390, 390]]
+        assert ask.tolist() == [[0, 0, 0]]
 
 
 def test_a_tape_ends_with_its_session_and_a_quote_with_its_age(stored):

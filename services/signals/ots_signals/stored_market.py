@@ -34,6 +34,9 @@ from ots_signals.market_view import ChainView, DailyVolatility, Flags, Floats, I
 
 QUOTE_AGE_NS = 900 * NS_PER_S
 """Older quotes do not count: the default of analytics' SNAPSHOT_QUOTE_AGE_S."""
+WORTHLESS_ASK = SCALE // 10
+"""Where nobody bids for what is offered at 10 cents or less (one of the wider ticks) it is worth nothing. Above that
+a sample without a bid is none: of the real GOOG day's contracts near the money every fifth sample lacks a side."""
 POOL_SESSIONS = 5
 """From so many sessions, the decision's own included, matches are drawn."""
 _POOL_STEP_NS = 30 * MINUTE_NS
@@ -344,8 +347,9 @@ class StoredMarket:
         quoted_at = columns.pop("quoted_at")
         age_ns = np.where(quoted_at > 0, wanted - quoted_at, -1)
         stale = (age_ns < 0) | (age_ns > self._quote_age_ns)
-        for values in columns.values():
-            values[stale] = 0
+        for bid, ask in (("bid", "ask"), ("bid_low", "ask_low"), ("bid_high", "ask_high")):
+            no_quote = stale | ((columns[bid] == 0) & (columns[ask] > WORTHLESS_ASK))
+            columns[bid][no_quote] = columns[ask][no_quote] = 0
         spot = self._spots(underlying, index, ends)[part]
         gap = self._gaps(underlying, wanted)
         return Tape(
