@@ -45,11 +45,19 @@ locals {
         Resource  = "${aws_s3_bucket.logs.arn}/alb/AWSLogs/${local.account}/*"
       },
       {
-        Sid       = "BucketsWriteTheirLogs"
+        Sid       = "RawWritesItsLog"
         Effect    = "Allow"
         Principal = { Service = "logging.s3.amazonaws.com" }
         Action    = "s3:PutObject"
-        Resource  = "${aws_s3_bucket.logs.arn}/s3/*"
+        Resource  = "${aws_s3_bucket.logs.arn}/s3/raw/*"
+        Condition = { StringEquals = { "aws:SourceAccount" = local.account } }
+      },
+      {
+        Sid       = "BackupsWritesItsLog"
+        Effect    = "Allow"
+        Principal = { Service = "logging.s3.amazonaws.com" }
+        Action    = "s3:PutObject"
+        Resource  = "${aws_s3_bucket.logs.arn}/s3/backups/*"
         Condition = { StringEquals = { "aws:SourceAccount" = local.account } }
       },
     ]
@@ -107,7 +115,7 @@ resource "aws_s3_bucket_policy" "this" {
       {
         Sid       = "TlsOnly"
         Effect    = "Deny"
-        Principal = "*"
+        Principal = { AWS = "*" }
         Action    = "s3:*"
         Resource  = [each.value.arn, "${each.value.arn}/*"]
         Condition = { Bool = { "aws:SecureTransport" = "false" } }
@@ -115,7 +123,7 @@ resource "aws_s3_bucket_policy" "this" {
       {
         Sid       = "Tls12AtLeast"
         Effect    = "Deny"
-        Principal = "*"
+        Principal = { AWS = "*" }
         Action    = "s3:*"
         Resource  = [each.value.arn, "${each.value.arn}/*"]
         Condition = { NumericLessThan = { "s3:TlsVersion" = "1.2" } }
