@@ -49,6 +49,9 @@ class Cloud:
         self.before: Callable[[tuple[str, ...]], None] = lambda words: None
         # service -> whether the tasks of that revision become well
         self.sick: set[str] = set()
+        # services whose first deployment will fail, and did: there is nothing that ECS could go back to
+        self.failing: set[str] = set()
+        self.failed: set[str] = set()
         self.migration_status = 0
         self.objects: dict[str, str] = {}
         self.etags: dict[str, str] = {}
@@ -261,6 +264,11 @@ class Cloud:
             service["before"], service["task"] = service["task"], option(words, "--task-definition")
             if count := option(words, "--desired-count", None):
                 service["count"] = int(count)
+            if "--force-new-deployment" in words:
+                self.failed.discard(option(words, "--service"))
+            if option(words, "--service") in self.failing:
+                self.failed |= self.failing
+                self.failing = set()
             return {}
         if operation == "describe-task-definition":
             task = option(words, "--task-definition")
@@ -279,7 +287,8 @@ class Cloud:
             "taskDefinition": service["task"],
             "runningCount": count,
             "desiredCount": count,
-            "rolloutState": "COMPLETED",
+            "rolloutState": "FAILED" if name in self.failed else "COMPLETED",
+            "rolloutStateReason": "tasks failed to start",
         }
         return {
             "serviceName": name,

@@ -166,6 +166,15 @@ def test_a_first_release_that_fails_rests_again(cloud: Cloud):
     assert RELEASES not in cloud.objects
 
 
+def test_a_first_deployment_that_failed_rests_and_is_tried_again(cloud: Cloud, capsys: pytest.CaptureFixture[str]):
+    cloud.failing = {"analytics"}
+    assert deploy() == 7
+    assert "analytics: tasks failed to start" in capsys.readouterr().out
+    assert {each["count"] for each in cloud.services.values()} == {0}
+    assert deploy() == 0
+    assert cloud.services["analytics"]["count"] == 1
+
+
 def test_when_going_back_fails_too_it_says_so(cloud: Cloud):
     assert deploy() == 0
     cloud.commit, cloud.sick = NEXT, {"cache:2"}

@@ -68,6 +68,8 @@ class Cluster:
             )
             for each in told["services"]:
                 found[by_ecs_name[each["serviceName"]]] = _standing(each)
+        if gone := [name for name in names if name not in found]:
+            raise DeployError(f"ECS has no {', '.join(gone)}: `plan` shows what is missing")
         return found
 
     # --- the migration ---
@@ -138,15 +140,17 @@ class Cluster:
             words.append("--force-new-deployment")
         self._aws.call("ecs", "update-service", *words)
 
-    def wait(self, targets: Mapping[str, str]) -> dict[str, str]:
+    def wait(self, targets: Mapping[str, str], *, resting: Iterable[str] = ()) -> dict[str, str]:
         """Until each service runs its task definition and is well; service -> why not, where it is not.
+
+        Who is ``resting`` is well when nothing of it runs, whatever became of its deployment.
 
         ECS itself goes back when a deployment's tasks fail again and again (its circuit breaker): that is seen here.
         """
         if self._shell.dry:
             self.standings(targets)
             return {}
-        left = set(targets)
+        left, resting = set(targets), set(resting)
         told: dict[str, str] = {}
         failures: dict[str, str] = {}
         deadline = time.monotonic() + MOVE_PATIENCE_S
@@ -156,7 +160,10 @@ class Cluster:
                 if told.get(name) != line:
                     self._shell.say(f"  {name}: {line}")
                     told[name] = line
-                if standing.task_definition != targets[name]:
+                if name in resting:
+                    if standing.running > 0:
+                        continue
+                elif standing.task_definition != targets[name]:
                     failures[name] = f"ECS went back to {standing.task_definition}: {' / '.join(standing.events)}"
                 elif standing.rollout == "FAILED":
                     failures[name] = f"{standing.reason} {' / '.join(standing.events)}"

@@ -300,8 +300,10 @@ class Deployment:
                 # how many run of what scales is the autoscaling's affair, once any does
                 scaled = service.scales and standings[name].desired > 0
                 count = 0 if name in rest else None if scaled else service.desired_count
-                cluster.move(service, targets[name], count=count, again=again)
-            if failures := cluster.wait({name: targets[name] for name in wave}):
+                # ECS does not try a deployment again that failed, unless it is told to
+                failed = standings[name].rollout == "FAILED" and name not in rest
+                cluster.move(service, targets[name], count=count, again=again or failed)
+            if failures := cluster.wait({name: targets[name] for name in wave}, resting=rest):
                 return failures
         return {}
 
