@@ -111,10 +111,10 @@ def sample(market: FairMarket, strategies: Sequence[Strategy], wanted: int) -> l
     days: dict[str, set[date]] = {one.id: set() for one in strategies}
     found: list[Draft] = []
     for turn in turns.T.tolist():
-        asked = [one for one in strategies if count[one.id] < wanted or len(days[one.id]) < DAYS_WANTED]
-        if not asked:
-            break
         for u, session in zip(turn, dates, strict=True):
+            asked = [one for one in strategies if count[one.id] < wanted or len(days[one.id]) < DAYS_WANTED]
+            if not asked:
+                return found
             for one in drafts(market, asked, market.underlyings[u], session, _RUN):
                 if isinstance(one, Draft):
                     found.append(one)
