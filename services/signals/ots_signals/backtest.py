@@ -251,6 +251,11 @@ def sets_of(request: BacktestRequest) -> list[tuple[str, Values]]:
     return [(one, values) for one in request.strategies for values in parameter_sets(known[one], request.parameters)]
 
 
+def own_trials(request: BacktestRequest) -> frozenset[tuple[str, str]]:
+    """The sets of a request as the log of trials names them: strategies with the hashes of their parameters."""
+    return frozenset((name, _hash(_strategy(name, values))) for name, values in sets_of(request))
+
+
 def work(job: Job) -> list[Worked]:
     """The first pass over a job: a pure function of it and of the market."""
     market, baselines = opened(job.market), _baselines(job.market)
@@ -511,9 +516,8 @@ def _run(request: BacktestRequest, spread: Spread, out: Path) -> int:
         market = opened(market_spec(request))
         table = TrialTable(market.database) if isinstance(market, StoredMarket) else None
         log = table if table is not None and table.usable() else TrialFile(out)
-    # what is tried on an invented market was not tried on data
-    own = frozenset((name, _hash(_strategy(name, values))) for name, values in sets_of(request))
-    before = log.before(own) if log else 0
+    # an invented market needs no database, and says nothing of any data
+    before = log.before(own_trials(request)) if log else 0
     backtest = run_backtest(request, spread=spread, trials_before=before, progress=_told)
     if log:
         log.add(backtest)

@@ -24,7 +24,7 @@ from ots_common import process
 from ots_common.database import Connection, Database, connect
 from ots_common.problems import Problem
 from ots_signals import metrics
-from ots_signals.backtest import Backtest, BacktestRequest, run_backtest
+from ots_signals.backtest import Backtest, BacktestRequest, own_trials, run_backtest
 from ots_signals.settings import SignalsSettings
 
 log = structlog.get_logger(__name__)
@@ -197,9 +197,10 @@ def _perform(
     from ots_signals.track_record import trials
 
     database = Database(settings.database_url.get_secret_value(), application=APPLICATION, size=1)
+    asked = BacktestRequest.model_validate(request)
     made = run_backtest(
-        BacktestRequest.model_validate(request),
-        trials_before=trials(database),
+        asked,
+        trials_before=trials(database, own_trials(asked)),
         progress=watched,
         most_sessions=settings.backtest_sessions,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 
 from ots_common.database import Database
 from ots_common.times import NS_PER_S
+from ots_signals.canonical import digest
 from ots_signals.outcomes import ResolvedSignals
 from ots_signals.performance import side_by_side
 from ots_signals.strategies import registered
@@ -90,11 +92,14 @@ def resolved_signals(database: Database, chosen: Chosen) -> ResolvedSignals:
     return ResolvedSignals(**columns)
 
 
-def trials(database: Database) -> int:
-    """How many strategies and sets of parameters were ever tried: in backtests, in the ledger, and those that run."""
+def trials(database: Database, apart: AbstractSet[tuple[str, str]] = frozenset()) -> int:
+    """How many sets of parameters of strategies were ever tried: in backtests, in the ledger, and those that run.
+
+    Without those of ``apart``, (strategy, hash of its parameters) each: a run counts its own itself, once.
+    """
     tried = {tuple(row) for row in database.rows(_TRIALS)}
-    untried = [name for name in registered() if name not in {strategy for strategy, _ in tried}]
-    return max(1, len(tried) + len(untried))
+    tried |= {(name, digest(one().parameters.model_dump())) for name, one in registered().items()}
+    return len(tried - apart)
 
 
 def _array(name: str, column: tuple[Any, ...]) -> Any:

@@ -17,6 +17,7 @@ from psycopg2.extras import Json
 from ots_common.database import Database
 from ots_signals.backtest import Backtest, Trial
 from ots_signals.canonical import canonical
+from ots_signals.track_record import trials
 
 Sets = frozenset[tuple[str, str]]
 """Strategies with the hashes of their parameters."""
@@ -45,15 +46,17 @@ class TrialTable:
     def usable(self) -> bool:
         """Whether the table is there, and this role may add to it."""
         try:
-            rows = self._database.rows("SELECT has_table_privilege('signal_trials', 'INSERT')")
+            rows = self._database.rows(
+                "SELECT has_table_privilege('signal_trials', 'INSERT')"
+                " AND has_table_privilege('signal_ledger', 'SELECT')"
+            )
         except psycopg2.errors.UndefinedTable:
             return False
         return bool(rows[0][0])
 
     def before(self, own: Sets) -> int:
         """As `TrialLog.before`."""
-        rows = self._database.rows("SELECT DISTINCT strategy, parameters_hash FROM signal_trials")
-        return len({(strategy, parameters) for strategy, parameters in rows} - own)
+        return trials(self._database, own)
 
     def add(self, backtest: Backtest) -> None:
         """As `TrialLog.add`, in one transaction."""
