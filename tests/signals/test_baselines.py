@@ -65,7 +65,8 @@ def test_matches_are_held_to_the_signals_barriers_from_their_own_moments():
     before = [m for m in moments if abs(m - 60) <= 60]
     # a match after the rise pays 2.00 as the pool says and is offered 2.50: all at once a target
     hits = [m for m in before if m + 30 >= 120]
-    own = [m for m in moments if m <= 45]  # of the signal's session: known by then, and not the signal
+    own = [m for m in moments if 90 <= m <= 120]  # of the signal's session: after it is over
+    hits += own
     assert found.n == len(before) + len(own)
     assert found.hit_rate == pytest.approx(len(hits) / found.n)
     assert found.mean_net == pytest.approx((0.1 * len(hits) - 0.05 * (found.n - len(hits))) / found.n)
@@ -78,22 +79,28 @@ def test_what_differs_is_no_match():
     others = [("P", 16.2 / 365, -0.5), ("C", 60 / 365, 0.5), ("C", 16.2 / 365, 0.8)]
     for other in others:
         market = QuotedMarket(candidates=[(m, *(same if m % 2 else other)) for m in range(30, 90)])
-        assert baseline(market, signal(minutes=10)).n == 30 + 8
+        assert baseline(market, signal(minutes=10)).n == 30 + 10
     market = QuotedMarket(candidates=[(m, *same) for m in range(300, 390)])
     assert baseline(market, signal(minutes=10)).n == 0
 
 
 def test_matches_in_a_gap_are_not_counted():
     every = baseline(QuotedMarket(), signal(minutes=10)).n
-    assert baseline(QuotedMarket(gaps=(40,)), signal(minutes=10)).n == every - 2 * 2
+    assert baseline(QuotedMarket(gaps=(40,)), signal(minutes=10)).n == every - 2
 
 
 def test_at_shuffled_moments_the_same_contracts():
-    market = QuotedMarket(rises_at=40)
-    found = baseline(market, signal(minutes=30))
-    # the 45 minutes before that are known and not the signal's own; all but those after the rise see it within theirs
-    assert found.shuffled_n == 45
-    assert found.shuffled_hit_rate == pytest.approx(sum(10 <= m < 40 for m in range(1, 46)) / 45)
+    """Minutes 210 to 225: after the signal, which is held until 210, and early enough to be left before all is flat."""
+    found = baseline(QuotedMarket(rises_at=220), signal(minutes=150))
+    assert found.shuffled_n == 16
+    assert found.shuffled_hit_rate == pytest.approx(10 / 16)  # those from 220 on pay the risen price
+    assert baseline(QuotedMarket(), signal(minutes=280)).shuffled_n == 0
+
+
+def test_what_came_before_in_the_signals_session_is_no_match():
+    """Whoever buys after a rise would else be compared with those who bought before it."""
+    market = QuotedMarket(candidates=[(m, "C", 16.2 / 365, 0.5) for m in range(1, 60)])
+    assert baseline(market, signal(minutes=10)).n == 59
 
 
 def test_a_stock_position_of_the_same_delta():
@@ -181,11 +188,11 @@ def test_what_is_drawn_follows_from_the_id_and_from_nothing_else(fair):
     assert fresh.of(replace(one, id="another"), outcome, minutes) != first
 
 
-def test_nothing_after_the_signals_own_outcome_matters(fair):
+def test_nothing_after_the_forced_flat_matters(fair):
     """The same market with other prices after the forced flat: its matches are the same."""
     one = chosen(fair, 40, 150, "call")
     after = fair.spot.close.copy()
-    after[:, 40, 150 + 66 :] *= 1.05
+    after[:, 40, 381:] *= 1.05
     after[:, 41:] *= 1.05
     other = fair.with_spot(replace(fair.spot, close=after))
     minutes = fair.tape("FRA", [one.legs[0].symbol], *span(one))

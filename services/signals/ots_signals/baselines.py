@@ -3,7 +3,11 @@
 A strategy that picks at-the-money options with a near target and a far stop "wins" most of the time in a market where
 nobody has an edge. Its matches say how often: contracts of the same underlying and right, of about the same time to
 expiration, delta, minute of the session and spread, entered at the ask at moments that nobody chose, in the sessions
-before and in the signal's own before it. What is drawn follows from the signal's id.
+before. What is drawn follows from the signal's id.
+
+Of the signal's own session only what begins after the signal is over counts, and ends before all must be flat. What
+went before in it is no fair comparison: a strategy that buys calls after a fall would be compared with calls that were
+bought before that fall.
 """
 
 from __future__ import annotations
@@ -35,9 +39,6 @@ MINUTES_APART = 60.0  # of the session
 SPREAD_APART = float(np.log(2.0))  # of the logarithm of the spread's share of the mid
 ENOUGH = 50
 _LEAST_SPREAD = 1e-3
-
-# a match this near to the signal in its own session is the signal itself
-SELF_NS = 15 * MINUTE_NS
 
 _SESSIONS_KEPT = 96
 
@@ -74,7 +75,7 @@ class Baselines:
     def of(self, signal: Signal, outcome: Outcome, tape: Tape) -> Baseline:
         """The baseline of one signal. ``tape``: its own, from which the stock's move is taken."""
         rng = np.random.default_rng(int.from_bytes(hashlib.sha256(signal.id.encode()).digest()[:8], "big"))
-        pool = _in_order(self._view.pool(signal.underlying, signal.event_ns))
+        pool = _in_order(self._view.pool(signal.underlying, signal.barriers.flat_ns))
         matched = self._single(signal, pool, rng) if len(signal.legs) == 1 else self._structures(signal, pool, rng)
         shuffled = self._shuffled(signal, rng)
         known = matched.net[np.isfinite(matched.net)]
@@ -169,11 +170,11 @@ class Baselines:
         return _Nets(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
     def _shuffled(self, signal: Signal, rng: np.random.Generator) -> _Nets:
-        """The signal's own contracts at moments of its session before it."""
+        """The signal's own contracts at moments of its session after it."""
         terms = _Terms.of(signal, self._sessions)
-        until = leave_by(signal)
+        until = signal.barriers.flat_ns
         symbols = [leg.symbol for leg in signal.legs]
-        tape = self._view.tape(signal.underlying, symbols, terms.open_ns, until + GRACE_NS)
+        tape = self._view.tape(signal.underlying, symbols, leave_by(signal) - MINUTE_NS, until)
         usable = self._usable(signal, terms, tape.ends)
         entered = rng.permutation(np.flatnonzero(usable))[:SHUFFLES]
         if not len(entered):
@@ -194,9 +195,9 @@ class Baselines:
         return _Nets(np.where(sound, found.net, np.nan), found.hit & sound)
 
     def _usable(self, signal: Signal, terms: _Terms, at_ns: Ints) -> Flags:
-        """Moments whose outcome is known when the signal's is, and that are not the signal's own."""
-        in_time = np.minimum(at_ns + terms.duration, signal.barriers.flat_ns) <= leave_by(signal)
-        return (at_ns < terms.open_ns) | (in_time & (np.abs(at_ns - signal.event_ns) >= SELF_NS))
+        """Moments of the sessions before, and of the signal's own those that begin and end in time."""
+        after = (at_ns >= leave_by(signal)) & (at_ns + terms.duration + GRACE_NS <= signal.barriers.flat_ns)
+        return (at_ns < terms.open_ns) | after
 
     def _part(self, underlying: str, pool: Pool, part: slice, session: int) -> _Part:
         def read() -> tuple[_Part, bool]:
