@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from ots_market.sessions import xnys
 from ots_market.timeframes import Timeframe
-from ots_signals import contract_choice
+from ots_signals import contract_choice, lookahead
 from ots_signals.contract_choice import NoChoice
 from ots_signals.decisions import Why
 from ots_signals.engine import session_index
@@ -320,6 +320,13 @@ def test_one_that_looks_ahead_is_caught(market, cheat):
     assert "looks ahead" in str(found)
 
 
+def test_the_command_checks_by_name(capsys):
+    assert lookahead.main(["gap_fill", "cheap_implied", "--sessions", "1"]) == 0
+    assert capsys.readouterr().out.count("nothing that came later") == 2
+    with pytest.raises(SystemExit):
+        lookahead.main(["nobody"])
+
+
 def bounds(field):
     """Least and most of a number, as declared."""
     least = next((m.ge for m in field.metadata if isinstance(m, annotated_types.Ge)), None)
@@ -361,7 +368,7 @@ def parameters_of(draw, model):
 
 
 @pytest.mark.parametrize("name", sorted(registered()))
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_parameters_within_their_bounds_work(market, name, data):
     cls = registered()[name]

@@ -23,6 +23,7 @@ _OWN = {
 _APART = {
     "replay": ("ots_signals.replay", "decide about stored sessions as the worker would have, and resolve"),
     "backtest": ("ots_signals.backtest", "strategies over stored data or a made market, as a report"),
+    "lookahead": ("ots_signals.lookahead", "whether a strategy looks at what came later"),
     "selftest": ("ots_signals.selftest", "whether the statistics find what is there, and nothing else"),
 }
 

@@ -3,11 +3,14 @@
 The study of a window that is cut after bar i must say of bar i what the study of the whole window says. A strategy that
 peeks at the next bar, fits on the whole day, or fills a hole from behind fails.
 
-The idea is that of freqtrade's ``lookahead-analysis``.
+The idea is that of freqtrade's ``lookahead-analysis``. ``python -m ots_signals lookahead`` checks the strategies over
+sessions of a fair market.
 """
 
 from __future__ import annotations
 
+import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import date
@@ -17,7 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ots_market.sessions import Sessions
+from ots_signals.fair_market import FairMarket, FairSettings
 from ots_signals.market_view import DailyVolatility, MarketView, UnderlyingBars
+from ots_signals.strategies import registered
 from ots_signals.strategies.base import Strategy
 
 _PER_BAR = tuple(f.name for f in fields(UnderlyingBars) if f.name not in ("underlying", "timeframe"))
@@ -83,3 +88,28 @@ def _same(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.bool_]:
     both_unknown = np.isnan(a.astype(np.float64)) & np.isnan(b.astype(np.float64))
     same: NDArray[np.bool_] = (a == b) | both_unknown
     return same
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Check strategies by their ids, all by default; 0 where none looks ahead, 1 where one does."""
+    parser = argparse.ArgumentParser(prog="python -m ots_signals lookahead", description=__doc__)
+    parser.add_argument("strategies", nargs="*", metavar="STRATEGY", help="ids; all of them by default")
+    parser.add_argument("--seed", type=int, default=1, help="of the fair market whose bars are used")
+    parser.add_argument("--sessions", type=int, default=5)
+    asked = parser.parse_args(argv)
+    unknown = sorted(set(asked.strategies) - set(registered()))
+    if unknown or asked.sessions < 1:
+        parser.error(f"no strategy is called {unknown[0]}" if unknown else "--sessions must be 1 or more")
+    market = FairMarket(asked.seed, FairSettings(underlyings=("FRA", "FRB"), sessions=asked.sessions))
+    caught = 0
+    for name in asked.strategies or registered():
+        strategy = registered()[name]()
+        checks = (check_session(market, strategy, u, day) for u in market.underlyings for day in market.trading_dates)
+        found = next((one for one in checks if one is not None), None)
+        caught += found is not None
+        print(found or f"{name}: nothing that came later changed what it said")
+    return 1 if caught else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
