@@ -177,7 +177,7 @@ resource "aws_ecs_service" "monitoring" {
   task_definition  = aws_ecs_task_definition.monitoring[0].arn
   desired_count    = 1
   launch_type      = "FARGATE"
-  platform_version = "1.4.0"
+  platform_version = "LATEST"
 
   # one at a time: two would tell everything twice
   deployment_minimum_healthy_percent = 0

@@ -7,7 +7,7 @@ locals {
     METRICS_TOKEN         = "whoever reads the gateway's /metrics sends it"
     ADMIN_PASSWORD        = "the platform's user admin"
     REDIS_PASSWORD        = "ElastiCache's AUTH token: 16 to 128 characters of A-Z a-z 0-9 - _"
-    DATABENTO_API_KEY     = "the vendor's; a single space: nothing is collected"
+    DATABENTO_API_KEY     = "the vendor's; with vendor_key = false it needs no value"
     DATABASE_CA           = "no secret: the authorities that sign the database's certificate, as PEM"
     DB_PASSWORD_OWNER     = "PostgreSQL's role ots"
     DB_PASSWORD_READER    = "PostgreSQL's role ots_reader"

@@ -230,7 +230,7 @@ resource "aws_iam_role_policy_attachment" "snapshots" {
 
 resource "aws_dlm_lifecycle_policy" "snapshots" {
   #checkov:skip=CKV_AWS_253:no copy in another region; a snapshot of an encrypted volume is encrypted
-  description        = "${var.name}: daily snapshots of the database's volume"
+  description        = "${var.name} daily snapshots of the database volume"
   execution_role_arn = aws_iam_role.snapshots.arn
   state              = "ENABLED"
 
