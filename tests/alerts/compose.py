@@ -51,6 +51,7 @@ _STOP_S = 10
 # whom a container calls this machine
 _THIS_MACHINE = "drill-host"
 _UP_S = 1200
+_TURNS = 4
 
 
 class Compose:
@@ -142,6 +143,16 @@ class Compose:
         if subprocess.run(command, check=False, timeout=_UP_S).returncode != 0:
             raise OSError(f"docker compose {words[0]} failed")
 
+    def up(self) -> None:
+        """Build and start all; where a busy machine keeps a container from being well in time, wait on."""
+        for turn in range(_TURNS):
+            try:
+                self.compose("up", "-d", "--build", "--wait")
+                return
+            except OSError:
+                if turn + 1 == _TURNS:
+                    raise
+
     def prepare(self, hook_port: int) -> None:
         """Write what the containers are started with."""
         self.disks.mkdir(exist_ok=True)
@@ -152,15 +163,18 @@ class Compose:
             "COMPOSE_PROFILES": "simulated",
             "OTS_INSTANCE": self.project,
             "ALERT_WEBHOOK_URL": f"http://{_THIS_MACHINE}:{hook_port}/hook",
-            **{f"OTS_PORT_{name.upper()}": str(_free_port()) for name in _PUBLISHED},
         }
+        known = read_env_file(self._env_file)
+        for name in (f"OTS_PORT_{program.upper()}" for program in _PUBLISHED):
+            given[name] = known.get(name) or str(_free_port())
         lines = self._env_file.read_text().splitlines()
         kept = [line for line in lines if line.partition("=")[0] not in given]
         self._env_file.write_text("\n".join([*kept, *(f"{name}={value}" for name, value in given.items())]) + "\n")
         self._write_configuration()
 
     def _write_configuration(self) -> None:
-        shutil.rmtree(self.state / "prometheus", ignore_errors=True)
+        for path in self.rules.glob("*"):  # the folder itself may be mounted already
+            path.unlink()
         write_rules(self.rules)
         configuration = yaml.safe_load((ROOT / "monitoring" / "prometheus" / "prometheus.yml").read_text())
         watching_closely(configuration, "/etc/prometheus/rules/*.yml")
@@ -221,17 +235,19 @@ def _free_port() -> int:
 
 @contextlib.contextmanager
 def compose(state: Path, hook_port: int, *, keep: bool) -> Iterator[Compose]:
-    """The platform under the project `ots-drill-...`, which tells the hook of alerts; deleted afterwards."""
-    project = f"ots-drill-{int(time.time()) % 100_000}"
-    installation = Compose(state, project)
+    """The platform of `state`, under a project `ots-drill-...`, which tells the hook; deleted afterwards unless `keep`."""
+    named = state / "project"
+    if not named.exists():
+        named.write_text(f"ots-drill-{int(time.time()) % 100_000}")
+    installation = Compose(state, named.read_text())
     installation.prepare(hook_port)
     _share(installation.disks)
     try:
-        installation.compose("up", "-d", "--build", "--wait")
+        installation.up()
         yield installation
     finally:
         if keep:
-            print(f"Kept: {project}, {state}")
+            print(f"Kept: {installation.project}, {state}")
         else:
             installation.compose("down", "-v", "-t", str(_STOP_S))
             subprocess.run(["umount", installation.disks], check=False)

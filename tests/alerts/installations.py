@@ -140,7 +140,7 @@ class Native:
 
 def write_rules(folder: Path) -> None:
     """All files of rules, with their shorter times."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for path in RULE_FILES:
         (folder / path.name).write_text(shortened(path.read_text()))
 
