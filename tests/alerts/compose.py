@@ -235,7 +235,7 @@ def _free_port() -> int:
 
 @contextlib.contextmanager
 def compose(state: Path, hook_port: int, *, keep: bool) -> Iterator[Compose]:
-    """The platform of `state`, under a project `ots-drill-...`, which tells the hook; deleted afterwards unless `keep`."""
+    """The platform of `state`, under a project of its own, which tells the hook; deleted afterwards unless `keep`."""
     named = state / "project"
     if not named.exists():
         named.write_text(f"ots-drill-{int(time.time()) % 100_000}")
