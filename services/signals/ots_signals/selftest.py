@@ -71,7 +71,6 @@ _RUN = Run(Mode.BACKTEST, "selftest", "selftest")
 _CALIBRATING = range(900_001, 900_011)  # seeds that nothing is tested on
 _PLANTED = {"target": 0.25, "stop": 0.30, "time_stop_minutes": 120}
 
-_T = TypeVar("_T")
 _R = TypeVar("_R")
 
 
@@ -227,7 +226,7 @@ def planted_edge(seed: int, *, drift: float, wanted: int, sessions: int) -> list
     return judged(seed, planted_signals(seed, drift, wanted, sessions), len(registered()))
 
 
-def calibration(each: Callable[[Callable[[int], _R], Sequence[int]], list[_R]]) -> Calibration:
+def calibration(each: _Each) -> Calibration:
     """The drift that gives the planted edge. ``each``: how to ask all calibrating seeds."""
 
     def mean_net(drift: float) -> list[tuple[float, int]]:
