@@ -21,6 +21,7 @@ from ots_signals.outcomes import Barrier
 from ots_signals.session_clock import IN_HOURS, minute_years, session_years
 from ots_signals.strategies import registered
 from ots_signals.strategies.momentum import OpeningRange
+from ots_signals.strategies.volatility import DearImplied
 
 RUN = Run(Mode.BACKTEST, "0" * 40, "a test")
 
@@ -194,6 +195,7 @@ class TestAbstains:
             (lambda c: replace(c, bid=c.ask // 2), Why.SPREAD_TOO_WIDE),
             (lambda c: replace(c, delta=np.full(len(c), np.nan)), Why.NO_VOLATILITY),
             (lambda c: replace(c, years=c.years + 1), Why.NO_CONTRACT),
+            (lambda c: replace(c, spot=float("nan")), Why.NO_VOLATILITY),
         ],
     )
     def test_with_its_reason(self, market, change, why):
@@ -218,6 +220,17 @@ class TestAbstains:
 
         found = self.only(market, _Changed(market, chain=empty))
         assert {one.why for one in found} == {Why.NO_CHAIN.value}
+
+    def test_where_quotes_contradict_each_other(self, market):
+        """A condor that pays more than it can lose is no gift, but a chain with an error."""
+
+        def generous(chain):
+            near = np.abs(np.abs(chain.delta) - 0.3) < 0.12
+            return replace(chain, bid=np.where(near, 50 * 10**9, chain.bid), ask=np.where(near, 51 * 10**9, chain.ask))
+
+        found = self.only(market, _Changed(market, chain=generous), DearImplied.with_values(least_ratio=0.8))
+        assert found
+        assert Why.NO_CONTRACT.value in {one.why for one in found}
 
     def test_late_in_the_session_without_asking_for_a_chain(self, market):
         strategy = OpeningRange.with_values(least_minutes_left=375)

@@ -242,11 +242,16 @@ def _draft(one: _Begun, chain: ChainView, run: Run, sessions: Sessions, flat_ns:
         return _abstention(decision, Why.TOO_FEW_BARS, f"{present} of {expected} bars of the session are there")
     if isinstance(plan, Refusal):
         return _abstention(decision, plan.why, plan.detail)
+    if not np.isfinite(chain.spot):
+        return _abstention(decision, Why.NO_VOLATILITY, f"no price of {chain.underlying} is known")
     decision = replace(decision, direction=plan.direction, reasons=plan.reasons)
     legs = tuple(
         contract_choice.leg(chain, row, quantity) for row, quantity in zip(plan.rows, plan.quantities, strict=True)
     )
-    entry = contract_choice.entry(legs, parameters.fee_per_contract)
+    try:
+        entry = contract_choice.entry(legs, parameters.fee_per_contract)
+    except ValueError as error:  # quotes that contradict each other: a credit beyond the width
+        return _abstention(decision, Why.NO_CONTRACT, str(error))
     if entry.spread_pct > parameters.most_spread:
         detail = (
             f"crossing in and out costs {entry.spread_pct:.1%} of the capital, more than {parameters.most_spread:.1%}"
@@ -281,7 +286,10 @@ def _decision(
     more: dict[str, float | None] | None = None,
 ) -> Decision:
     strategy, moment, bars = one.strategy, one.moment, one.moment.bars
-    features = {**moment.features, **(more or {})}
+    features = {
+        name: value if value is not None and np.isfinite(value) else None
+        for name, value in {**moment.features, **(more or {})}.items()
+    }
     k = int(bars.session[moment.i])
     elapsed = one.at_ns - int(sessions.opens[k])
     quality: dict[str, float | int | str | bool | None] = {
