@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import socket
 import threading
 import time
@@ -21,8 +22,11 @@ from ots_common.times import rfc3339, to_nanoseconds
 from ots_market.sessions import xnys
 from ots_market.timeframes import MINUTE_NS, Timeframe
 from ots_signals.analytics_market import FIELDS, AnalyticsMarket
+from ots_signals.backtest import main as backtest_main
+from ots_signals.backtest import opened
 from ots_signals.market_view import ChainView, NotYet
 from ots_signals.stored_market import WORTHLESS_ASK, StoredMarket
+from ots_signals.strategies import registered
 from served_app import served
 
 KEY = SecretStr("s" * 40)
@@ -105,6 +109,28 @@ def test_the_tape_of_the_real_day_reads_once_what_a_chain_would_say_each_minute(
         np.testing.assert_array_equal(tape.bid[:, column], then.bid)
         np.testing.assert_array_equal(tape.ask[:, column], np.where(told, then.ask, 0))
         assert tape.spot[column] == then.spot
+
+
+def test_the_real_day_runs_through_a_backtest_and_is_too_little(goog, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("DATABASE_URL", goog.reader)
+    opened.cache_clear()
+    arguments = ["--strategy", "all", "--start", "2015-12-01", "--end", "2015-12-31", "--processes", "1"]
+    for folder in ("once", "again"):
+        assert backtest_main([*arguments, "--out", str(tmp_path / folder)]) == 0
+    once, again = ((tmp_path / folder / "report.json").read_bytes() for folder in ("once", "again"))
+    assert once == again
+    report = json.loads(once)
+    assert report["invented"] is None
+    assert report["sessions"] == {"first": "2015-12-24", "last": "2015-12-24", "count": 1}
+    assert report["underlyings"] == ["GOOG"]
+    assert sum(one["signals"] + sum(one["abstentions"].values()) for one in report["strategies"]) > 2
+    found = [one["performance"] for one in report["strategies"] if one["performance"]]
+    assert found
+    assert {one["verdict"]["verdict"] for one in found} == {"insufficient_data"}
+    # this role may not add to the table of trials: a file beside the report has them, each once
+    trials = (tmp_path / "again" / "trials.jsonl").read_text().splitlines()
+    assert len(trials) == len(registered()) == report["trials"]["counted"]
+    opened.cache_clear()
 
 
 def test_everything_but_the_chain_is_what_is_stored(stored, url):
