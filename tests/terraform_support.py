@@ -41,6 +41,7 @@ _MORE = {
         "port": 5432,
         "master_user_secret": [{"secret_arn": f"arn:aws:secretsmanager:us-east-1:{MOCK_ACCOUNT}:secret:MASTER"}],
     },
+    "aws_ebs_volume": {"id": "vol-0123456789abcdef0"},
     "aws_network_interface": {"private_dns_name": "ip-10-40-0-10.ec2.internal"},
     "aws_elasticache_replication_group": {"primary_endpoint_address": "redis.example"},
     "aws_acm_certificate": {

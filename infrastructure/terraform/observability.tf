@@ -55,7 +55,7 @@ resource "aws_sns_topic_policy" "alerts" {
     Statement = [{
       Sid       = "AlarmsAndBudgetsOfThisAccount"
       Effect    = "Allow"
-      Principal = { Service = ["cloudwatch.amazonaws.com", "budgets.amazonaws.com", "elasticache.amazonaws.com"] }
+      Principal = { Service = ["cloudwatch.amazonaws.com", "budgets.amazonaws.com"] }
       Action    = "sns:Publish"
       Resource  = aws_sns_topic.alerts.arn
       Condition = { StringEquals = { "aws:SourceAccount" = local.account } }

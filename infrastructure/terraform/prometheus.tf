@@ -58,8 +58,9 @@ locals {
       entryPoint = ["sh", "-c", join("\n", [
         "set -eu",
         "mkdir -p /etc/monitoring/rules",
-        "env | while IFS='=' read -r name value; do case $name in FILE_*)",
-        "  path=$(echo \"$value\" | cut -d: -f1); echo \"$value\" | cut -d: -f2 | base64 -d | gunzip > \"/etc/monitoring/$path\" ;;",
+        "env | while IFS= read -r line; do case $line in FILE_*)",
+        # not by read's own splitting: busybox takes the padding of base64 for separators
+        "  value=$${line#*=}; echo \"$${value#*:}\" | base64 -d | gunzip > \"/etc/monitoring/$${value%%:*}\" ;;",
         "esac; done",
         "printf %s \"$METRICS_TOKEN\" > /etc/monitoring/gateway-token",
         "printf %s \"$DATABASE_CA\" > /etc/monitoring/database-ca.pem",

@@ -69,7 +69,6 @@ resource "aws_elasticache_replication_group" "main" {
   maintenance_window         = "sun:10:30-sun:11:30"
   snapshot_retention_limit   = var.redis_snapshot_days
   snapshot_window            = "08:00-09:00"
-  notification_topic_arn     = aws_sns_topic.alerts.arn
 
   log_delivery_configuration {
     destination      = aws_cloudwatch_log_group.redis.name
