@@ -209,6 +209,18 @@ module "timescale_ec2" {
   deletion_protection = var.deletion_protection
 }
 
+# where interface endpoints answer for Secrets Manager and CloudWatch, they let it in
+resource "aws_vpc_security_group_ingress_rule" "endpoints_timescale" {
+  count = local.database_on_ec2 && var.interface_endpoints ? 1 : 0
+
+  security_group_id            = aws_security_group.endpoints.id
+  description                  = "From the database's instance"
+  referenced_security_group_id = module.timescale_ec2[0].security_group_id
+  ip_protocol                  = "tcp"
+  from_port                    = 443
+  to_port                      = 443
+}
+
 check "the_database_is_named" {
   assert {
     condition     = var.database != "endpoint" || var.timescale_endpoint != null

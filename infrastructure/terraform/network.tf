@@ -167,9 +167,10 @@ data "aws_iam_policy_document" "s3_endpoint" {
     sid     = "LayersAndPackages"
     actions = ["s3:GetObject"]
     resources = [
-      # where ECR keeps layers, and Amazon Linux its packages
+      # where ECR keeps layers, Amazon Linux its packages, and AWS the CloudWatch agent of modules/timescale-ec2
       "arn:${local.partition}:s3:::prod-${var.region}-starport-layer-bucket/*",
       "arn:${local.partition}:s3:::al2023-repos-${var.region}-*/*",
+      "arn:${local.partition}:s3:::amazoncloudwatch-agent-${var.region}/*",
     ]
 
     principals {

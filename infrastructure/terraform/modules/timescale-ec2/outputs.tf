@@ -7,3 +7,8 @@ output "master_secret_arn" {
   description = "The secret whose JSON key `password` is the administrator's."
   value       = aws_secretsmanager_secret.master.arn
 }
+
+output "security_group_id" {
+  description = "The group by which the instance reaches AWS and packages."
+  value       = aws_security_group.out.id
+}
