@@ -45,50 +45,63 @@ def test_the_same_seed_is_the_same_market_and_another_is_not(market):
 
 
 def test_mids_are_martingales():
-    """Each day of many markets is a draw: the mean return of bought options over an hour and over a night is 0."""
-    means = {"hour": [], "night": []}
-    for seed in range(12):
-        market = FairMarket(1000 + seed, FairSettings(underlyings=("FRA", "FRB"), sessions=30))
-        first = market.settings.warm_up
-        u, day = (a.ravel() for a in np.meshgrid([0, 1], np.arange(first, market.count - 1), indexing="ij"))
-        day = day[market.lengths[day] > 330]
-        u = u[: len(day)]
-        for right in (1.0, -1.0):
-            expiration = np.array([market.expirations(d + 3)[0] for d in day.tolist()])
-            strike = market.spot.close[u, day, 119] * (1 + 0.01 * right)
+    """The mean return of a bought option is 0, over an hour and over a night: of calls, of puts, and of straddles."""
+    found = {(name, what): [] for name in ("hour", "night") for what in ("call", "put", "straddle")}
+    for seed in range(8):
+        market = FairMarket(1000 + seed, FairSettings(sessions=60))
+        names, days = np.arange(len(market.underlyings)), np.arange(market.settings.warm_up, market.count - 1)
+        u, day = (a.ravel() for a in np.meshgrid(names, days[market.lengths[days] > 330], indexing="ij"))
+        expiration = np.array([market.expirations(d + 2)[0] for d in day.tolist()])
+        strike = market.spot.close[u, day, 119]
+        values = {}
+        for right, what in ((1.0, "call"), (-1.0, "put")):
             contracts = Contracts(expiration, np.full(len(day), right), strike)
             now, hour, close = market.mids(u, day, np.broadcast_to([120, 180, 10_000], (len(day), 3)), contracts).T
             morning = market.mids(u, day + 1, np.zeros((len(day), 1), np.int64), contracts)[:, 0]
-            # a dollar in each: the mean of a day over both sides
-            means["hour"] += (hour / now - 1).tolist()
-            means["night"] += (morning / close - 1).tolist()
-    for name, values in means.items():
-        values = np.array(values)
-        error = values.std() / np.sqrt(len(values) / 2)  # call and put of a day are not independent
-        assert abs(values.mean()) < 3 * error, name
-        assert error < 0.02
-        assert values.std() > 0.05
+            values[what] = np.stack([now, hour, close, morning])
+        values["straddle"] = values["call"] + values["put"]
+        for what, (now, hour, close, morning) in values.items():
+            found["hour", what].append(by_day(hour / now - 1, day))
+            found["night", what].append(by_day(morning / close - 1, day))
+    for (name, what), parts in found.items():
+        values = np.concatenate(parts)  # days: underlyings of one day share a factor
+        error = values.std() / np.sqrt(len(values))
+        assert abs(values.mean()) < 3 * error, (name, what)
+        assert error < (0.004 if what == "straddle" else 0.02), (name, what)
+
+
+def by_day(values, day):
+    """Means of each day."""
+    _, at = np.unique(day, return_inverse=True)
+    return np.bincount(at, values) / np.bincount(at)
 
 
 def test_variance_that_is_priced_is_the_variance_that_comes():
-    """Squared moves over the variance that the chain was priced with: their mean is 1."""
-    ratios, nights = [], []
+    """Squared moves over the variance of the schedule that options are priced by: their mean is 1."""
+    minutes, nights = [], []
     for seed in range(6):
-        market = FairMarket(seed, FairSettings(underlyings=("FRA",), sessions=60))
+        market = FairMarket(seed, FairSettings(sessions=60))
         spot, n = market.spot, market.count
-        rows = np.arange(n)
-        last = spot.close[0, rows, market.lengths[:n] - 1]
-        inside = spot.closing[0, :n] - spot.opening[0]
-        ratios += (np.log(last / spot.open[0]) ** 2 / inside).tolist()
-        night = spot.opening[0, 1:] - spot.closing[0, : n - 1]
-        nights += (np.log(spot.open[0, 1:] / last[:-1]) ** 2 / night).tolist()
-    for values in (ratios, nights):
-        assert abs(np.mean(values) - 1) < 3 * np.sqrt(2 / len(values))
+        full = market.lengths[:n] == 390
+        moves = np.diff(np.log(spot.close[:, full]), axis=2) ** 2 / np.diff(spot.variance[:, full], axis=2)
+        minutes.append(moves.mean(axis=(0, 2)))  # of a day: underlyings share a factor
+        last = spot.close[:, np.arange(n), market.lengths[:n] - 1]
+        jumps = np.log(spot.open[:, 1:] / last[:, :-1]) ** 2 / (spot.opening[:, 1:] - spot.closing[:, : n - 1])
+        nights.append(jumps.mean(axis=0))
+    for parts, most in ((minutes, 0.003), (nights, 0.06)):
+        values = np.concatenate(parts)
+        error = values.std() / np.sqrt(len(values))
+        assert abs(values.mean() - 1) < 3 * error
+        assert error < most
 
 
 def test_the_chain_is_priced_by_what_is_quoted_beside_it(market):
     at = moment(market, market.trading_dates[2], 200)
     chain = market.chain("FRA", at)
+    k, u = market.session_index(market.trading_dates[2]), market.underlying_index("FRA")
+    expiration = np.searchsorted(market.dates, chain.expiration)
+    left = market.spot.closing[u, expiration] - market.spot.variance[u, k, 199]
+    assert chain.implied_volatility**2 * chain.years == pytest.approx(left, rel=1e-9)
     value = european.price(
         chain.right, chain.spot, chain.strike, chain.years, chain.rate, chain.dividend_yield, chain.implied_volatility
     )
