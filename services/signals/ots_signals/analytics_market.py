@@ -43,7 +43,13 @@ FIELDS = ",".join(("symbol", "expiration", "right", *_NUMBERS, *_COUNTS, "quote_
 """Those of a contract that a decision may look at."""
 _OF_EXPIRATIONS = ("years", "forward", "rate", "dividend_yield")
 _NO_CHAIN = frozenset({"unknown-underlying", "no-live-contracts"})
+# it is not there, not let in, or too busy: nothing is said about the question
+_AWAY = frozenset({401, 403, 408, 429, 502, 503, 504})
 _BROKEN = (http.client.HTTPException, ConnectionError)
+
+
+class RefusedChain(Exception):
+    """Analytics is there and does not answer this question."""
 
 
 class AnalyticsMarket:
@@ -86,7 +92,8 @@ class AnalyticsMarket:
         """The chain that analytics answers for the moment.
 
         Raises `NotYet` while analytics does not answer, refuses, or answers for an earlier moment because its clock
-        has not come so far; ValueError for an answer of another market source.
+        has not come so far; `RefusedChain` where it fails at the question; ValueError for an answer of another market
+        source.
         """
         asked = urlencode({"as_of": rfc3339(at_ns), "fields": FIELDS})
         status, body = self._get(f"/api/v1/analytics/options/{quote(underlying, safe='')}?{asked}")
@@ -94,7 +101,9 @@ class AnalyticsMarket:
         if status == http.client.NOT_FOUND and str(answer.get("type", "")).rpartition(":")[2] in _NO_CHAIN:
             return no_chain(underlying, self._stored.moment_ns(at_ns), self.source)
         if status != http.client.OK:
-            raise NotYet(f"analytics answered {status}: {answer.get('detail', body[:200].decode(errors='replace'))}")
+            said = f"analytics answered {status}: {answer.get('detail', body[:200].decode(errors='replace'))}"
+            # what it cannot answer at all must not hold up the events behind it for ever
+            raise NotYet(said) if status in _AWAY else RefusedChain(said)
         if answer["source"] != self.source:
             raise ValueError(f"analytics answers for {answer['source']}, and this is {self.source}")
         answered_ns, meant_ns = to_nanoseconds(answer["as_of"]), self._stored.moment_ns(at_ns)

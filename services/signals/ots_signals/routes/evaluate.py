@@ -17,6 +17,7 @@ from ots_common.times import Moment, rfc3339
 from ots_market.symbols import Symbol
 from ots_market.timeframes import MINUTE_NS, Timeframe
 from ots_signals import cursors
+from ots_signals.analytics_market import RefusedChain
 from ots_signals.answers import EvaluatedModel, shape_record
 from ots_signals.code_version import code_version
 from ots_signals.deciding import Decider
@@ -107,8 +108,8 @@ def blueprint(settings: SignalsSettings, database: Database, view: MarketView) -
         minutes = known[np.searchsorted(known, from_ns, side="right") :].tolist()
         try:
             found = [one for minute in minutes for one in decider.decide(body.underlying, session, minute)]
-        except NotYet as error:
-            raise Problem(503, "not-yet", str(error), headers={"Retry-After": "2"}) from error
+        except (NotYet, RefusedChain) as error:
+            raise Problem(503, "no-chain", str(error), headers={"Retry-After": "2"}) from error
         reason = None if found else "no condition began in these minutes" if minutes else "no bar closed in that time"
         return answer | {
             "session": str(day),
