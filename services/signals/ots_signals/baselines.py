@@ -40,7 +40,7 @@ SPREAD_APART = float(np.log(2.0))  # of the logarithm of the spread's share of t
 ENOUGH = 50
 _LEAST_SPREAD = 1e-3
 
-_SESSIONS_KEPT = 96
+_BYTES_KEPT = 192 * 2**20  # of tapes, and as many of results; the tape of 300 contracts and 390 minutes has 6.5 MB
 
 _Key = TypeVar("_Key", bound=tuple[object, ...])
 _Found = TypeVar("_Found")
@@ -61,7 +61,7 @@ class _Part(NamedTuple):
 
 
 class Baselines:
-    """Baselines in one market; keeps what it has read of ``_SESSIONS_KEPT`` sessions.
+    """Baselines in one market; keeps what it has read of the sessions used last, in bounds.
 
     ``sessions``: the market's calendar. Not to be shared by threads.
     """
@@ -280,9 +280,17 @@ def _kept(memory: OrderedDict[_Key, _Found], key: _Key, find: Callable[[], tuple
     found, complete = find()
     if complete:
         memory[key] = found
-        if len(memory) > _SESSIONS_KEPT:
+        while len(memory) > 1 and sum(map(_bytes, memory.values())) > _BYTES_KEPT:
             memory.popitem(last=False)
     return found
+
+
+def _bytes(found: object) -> int:
+    """Of all arrays in a tuple or dataclass, and in those within it."""
+    if isinstance(found, np.ndarray):
+        return found.nbytes
+    parts = found if isinstance(found, tuple) else vars(found).values() if isinstance(found, Tape) else ()
+    return sum(map(_bytes, parts))
 
 
 def _in_order(pool: Pool) -> Pool:
