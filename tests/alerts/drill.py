@@ -41,6 +41,7 @@ _TOLD_S = 25
 _QUIET_S = 150
 # asking at once, all causes together: what a machine cannot answer in time only piles up
 _ASKING = 60
+_TURNS = 10
 # Prometheus' own youth is a part of some rules
 _YOUTH_S = 35
 
@@ -210,11 +211,18 @@ class Drill:
 
     def sql(self, statement: str, parameters: object = None, *, database: str = "market") -> list[tuple[Any, ...]]:
         """As the superuser, committed."""
-        with contextlib.closing(self.connection(database)) as connection:
-            connection.autocommit = True
-            with connection.cursor() as cursor:
-                cursor.execute(statement, parameters)
-                return cursor.fetchall() if cursor.description else []
+        for turn in range(_TURNS):
+            with contextlib.closing(self.connection(database)) as connection:
+                connection.autocommit = True
+                try:
+                    with connection.cursor() as cursor:
+                        cursor.execute(statement, parameters)
+                        return cursor.fetchall() if cursor.description else []
+                except psycopg2.errors.DeadlockDetected:
+                    # who writes had one of the tables and wanted the next
+                    if turn + 1 == _TURNS:
+                        raise
+        return []
 
     def connection(self, database: str = "market") -> Any:
         """A connection of the superuser's."""
@@ -223,7 +231,7 @@ class Drill:
 
     def hold(self, statement: str, *, database: str = "market") -> None:
         """A transaction that stays open with its locks until `release`."""
-        for _ in range(10):
+        for _ in range(_TURNS):
             connection = self.connection(database)
             try:
                 with connection.cursor() as cursor:
