@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ots_quant.evaluation import (
     clustered_mean,
-    day_bootstrap,
+    day_bootstraps,
     deflated_sharpe,
     drawdown,
     minimum_track_record,
@@ -22,7 +22,7 @@ from ots_quant.evaluation import (
     wilson,
 )
 from ots_signals.decisions import FillModel, Signal
-from ots_signals.market_view import Flags, Floats
+from ots_signals.market_view import Floats
 from ots_signals.outcomes import Barrier, FillOutcome, Outcome, ResolvedSignals
 from ots_signals.verdicts import (
     DEFLATED,
@@ -254,23 +254,24 @@ def _group(group: dict[str, str], signals: ResolvedSignals, trials: int, shown: 
     hit = part.barrier == Barrier.TARGET
     n, days = len(part), len(np.unique(day))
     spread = clustered_mean(net, day) if n else None
-    matched = np.isfinite(part.baseline_mean)
-    rated = np.isfinite(part.baseline_hit_rate)
     daily = sharpe(daily_returns(net, day)) if n else None
     low, high = (float(x) for x in wilson(hit.sum(), n))
-    inner = _estimate(hit.astype(np.float64), day, seed)
     minimum = minimum_track_record(daily, 0.0, DEFLATED) if daily else np.nan
-
-    def net_returns(model: FillModel, column: Floats) -> NetReturns:
-        values = counted_net(part, column)
-        finite = np.isfinite(values)  # a model may have found a gap where touch had left before it
-        return NetReturns(
-            attainable=model is not FillModel.MID,
-            expectancy=_estimate(values[finite], day[finite], seed),
-            median=_number(np.median, values[finite]),
-            p05=_number(lambda x: np.quantile(x, 0.05), values[finite]),
-            profit_factor=_known(profit_factor(values[finite])),
-        )
+    # a model may have found a gap where touch had left before it: NaN
+    fills = {
+        FillModel.TOUCH: net,
+        FillModel.PARTIAL: counted_net(part, part.net_partial),
+        FillModel.MID: counted_net(part, part.net_mid),
+    }
+    columns = {
+        "hit_rate": hit.astype(np.float64),
+        "base_rate": part.baseline_hit_rate,
+        "hit_lift": hit - part.baseline_hit_rate,
+        "lift": net - part.baseline_mean,
+        "percentile": part.percentile,
+        **{model.value: values for model, values in fills.items()},
+    }
+    mean = dict(zip(columns, _estimates(np.column_stack(list(columns.values())), day, seed), strict=True))
 
     return GroupPerformance(
         group=group,
@@ -285,21 +286,14 @@ def _group(group: dict[str, str], signals: ResolvedSignals, trials: int, shown: 
         targets=int(hit.sum()),
         stops=int((part.barrier == Barrier.STOP).sum()),
         timeouts=int((part.barrier == Barrier.TIMEOUT).sum()),
-        hit_rate=Share(inner.value, n, low, high, inner.low, inner.high),
-        base_rate=_estimate(part.baseline_hit_rate[rated], day[rated], seed),
+        hit_rate=Share(mean["hit_rate"].value, n, low, high, mean["hit_rate"].low, mean["hit_rate"].high),
+        base_rate=mean["base_rate"],
         fair_rate=_mean(part.p_null),
-        hit_lift=_estimate((hit - part.baseline_hit_rate)[rated], day[rated], seed),
-        lift=_estimate((net - part.baseline_mean)[matched], day[matched], seed),
-        with_baseline=int(matched.sum()),
-        percentile=_estimate(*_finite(part.percentile, day), seed),
-        net={
-            model.value: net_returns(model, column)
-            for model, column in (
-                (FillModel.TOUCH, part.net_touch),
-                (FillModel.PARTIAL, part.net_partial),
-                (FillModel.MID, part.net_mid),
-            )
-        },
+        hit_lift=mean["hit_lift"],
+        lift=mean["lift"],
+        with_baseline=int(np.isfinite(part.baseline_mean).sum()),
+        percentile=mean["percentile"],
+        net={model.value: _net_returns(model, values, mean[model.value]) for model, values in fills.items()},
         shuffled_mean=_mean(part.shuffled_mean),
         fair_value=_mean(part.fair_value),
         stock_return=_mean(part.stock_return),
@@ -315,16 +309,24 @@ def _group(group: dict[str, str], signals: ResolvedSignals, trials: int, shown: 
     )
 
 
-def _estimate(values: Floats, day: NDArray[np.datetime64], seed: int) -> Estimate:
-    if not len(values):
-        return Estimate(None, None, None)
-    interval = day_bootstrap(values, day, LEVEL, seed=seed)
-    return Estimate(float(values.mean()), _known(interval.low), _known(interval.high))
+def _net_returns(model: FillModel, values: Floats, mean: Estimate) -> NetReturns:
+    known = values[np.isfinite(values)]
+    return NetReturns(
+        attainable=model is not FillModel.MID,
+        expectancy=mean,
+        median=_number(np.median, known),
+        p05=_number(lambda x: np.quantile(x, 0.05), known),
+        profit_factor=_known(profit_factor(known)),
+    )
 
 
-def _finite(values: Floats, day: NDArray[np.datetime64]) -> tuple[Floats, NDArray[np.datetime64]]:
-    known: Flags = np.isfinite(values)
-    return values[known], day[known]
+def _estimates(columns: Floats, day: NDArray[np.datetime64], seed: int) -> list[Estimate]:
+    """Of each column (n, k); NaN is missing."""
+    intervals = day_bootstraps(columns, day, LEVEL, seed=seed)
+    return [
+        Estimate(_mean(column), _known(interval.low), _known(interval.high))
+        for column, interval in zip(columns.T, intervals, strict=True)
+    ]
 
 
 def _quantiles(values: Floats) -> tuple[float, ...] | None:

@@ -13,6 +13,7 @@ from ots_quant.evaluation import (
     calibration_bins,
     clustered_mean,
     day_bootstrap,
+    day_bootstraps,
     deflated_sharpe,
     drawdown,
     expected_maximum_sharpe,
@@ -112,6 +113,19 @@ def test_the_bootstrap_draws_whole_days():
     single = day_bootstrap(x, np.arange(len(x)), draws=4000)
     assert single.high - single.low < 0.8 * width  # as if independent: too sure
     assert np.isnan(day_bootstrap(x, np.zeros(len(x))).low)
+
+
+def test_columns_together_are_as_each_alone_and_what_is_missing_is_left_out():
+    x, day = clustered()
+    other = np.where(np.random.default_rng(4).random(len(x)) < 0.3, np.nan, 2.0 * x)
+    gone = np.where(day < 20, np.nan, x)
+    found = day_bootstraps(np.column_stack((x, other, gone, np.full(len(x), np.nan))), day)
+    assert found[0] == pytest.approx(day_bootstrap(x, day), rel=1e-9)
+    known = np.isfinite(other)
+    assert len(np.unique(day[known])) == 40
+    assert found[1] == pytest.approx(day_bootstrap(other[known], day[known]), rel=1e-9)
+    assert found[2] == pytest.approx(day_bootstrap(x[day >= 20], day[day >= 20]), rel=1e-9)
+    assert np.isnan(found[3]).all()
 
 
 # ---- Sharpe ratios

@@ -6,6 +6,7 @@ from ots_quant.evaluation.clusters import (
     bootstrap_weights,
     clustered_mean,
     day_bootstrap,
+    day_bootstraps,
     ratio_bootstrap,
 )
 from ots_quant.evaluation.forecasts import (
@@ -41,6 +42,7 @@ __all__ = [
     "calibration_bins",
     "clustered_mean",
     "day_bootstrap",
+    "day_bootstraps",
     "deflated_sharpe",
     "drawdown",
     "expected_maximum_sharpe",

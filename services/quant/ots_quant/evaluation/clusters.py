@@ -81,24 +81,62 @@ def day_bootstrap(
     return ratio_bootstrap(sums, counts, level, draws=draws, seed=seed)
 
 
+def day_bootstraps(
+    columns: ArrayLike, clusters: ArrayLike, level: float = 0.95, *, draws: int = DRAWS, seed: int = 0
+) -> list[Interval]:
+    """The same of each of the ``columns`` (n, k), with the same draws; NaN is an observation that is missing.
+
+    Of a column the clusters in which it has anything count. Raises ValueError for shapes that do not fit.
+    """
+    x, names = numbers("columns", columns), np.asarray(clusters)
+    if x.ndim != 2 or names.shape != x.shape[:1]:
+        raise ValueError(f"columns must have the shape (n, k) and clusters (n,), not {x.shape} and {names.shape}")
+    found, at = np.unique(names, return_inverse=True)
+    known = np.isfinite(x)
+    sums, counts = np.zeros((2, found.size, x.shape[1]))
+    for k, (column, there) in enumerate(zip(x.T, known.T, strict=True)):
+        sums[:, k] = np.bincount(at, np.where(there, column, 0.0), found.size)
+        counts[:, k] = np.bincount(at, there, found.size)
+    result = [Interval(np.nan, np.nan)] * x.shape[1]
+    # those that have something in the same clusters are drawn together
+    patterns, member = np.unique(counts > 0.0, axis=1, return_inverse=True)
+    for i, pattern in enumerate(patterns.T):
+        chosen = np.flatnonzero(member == i)
+        if pattern.sum() < 2:
+            continue
+        low, high = _ratio_quantiles(sums[pattern][:, chosen], counts[pattern][:, chosen], level, draws, seed)
+        for place, k in enumerate(chosen.tolist()):
+            result[k] = Interval(float(low[place]), float(high[place]))
+    return result
+
+
 def ratio_bootstrap(
     above: Values, below: Values, level: float = 0.95, *, draws: int = DRAWS, seed: int = 0
 ) -> Interval:
     """The same for a ratio of sums over clusters: ``above`` over ``below``, each (clusters,)."""
     if len(above) < 2:
         return Interval(np.nan, np.nan)
+    low, high = _ratio_quantiles(above[:, None], below[:, None], level, draws, seed)
+    return Interval(float(low[0]), float(high[0]))
+
+
+def _ratio_quantiles(above: Values, below: Values, level: float, draws: int, seed: int) -> tuple[Values, Values]:
+    """Of columns (clusters, k)."""
     weights = bootstrap_weights(len(above), draws, seed)
+    drawn = weights @ np.hstack((above, below))
     with np.errstate(invalid="ignore", divide="ignore"):
-        ratios = (weights @ above) / (weights @ below)
-    low, high = np.nanquantile(ratios, [0.5 - 0.5 * level, 0.5 + 0.5 * level])
-    return Interval(float(low), float(high))
+        ratios = drawn[:, : above.shape[1]] / drawn[:, above.shape[1] :]
+    low, high = np.nanquantile(ratios, [0.5 - 0.5 * level, 0.5 + 0.5 * level], axis=0)
+    return low, high
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=4)
 def bootstrap_weights(clusters: int, draws: int, seed: int) -> Values:
     """How often each cluster is in each draw: (draws, clusters); the same for the same arguments."""
     rng = np.random.default_rng([seed, clusters, draws])
-    weights = rng.multinomial(clusters, np.full(clusters, 1.0 / clusters), size=draws).astype(np.float64)
+    places = rng.integers(0, clusters, (draws, clusters))
+    places += np.arange(draws)[:, None] * clusters
+    weights = np.bincount(places.ravel(), minlength=draws * clusters).reshape(draws, clusters).astype(np.float64)
     weights.flags.writeable = False
     return weights
 
