@@ -134,6 +134,17 @@ resource "aws_db_instance" "main" {
   }
 }
 
+# what RDS does by itself and somebody should know of
+resource "aws_db_event_subscription" "main" {
+  count = local.database_on_rds ? 1 : 0
+
+  name             = local.name
+  sns_topic        = aws_sns_topic.alerts.arn
+  source_type      = "db-instance"
+  source_ids       = [aws_db_instance.main[0].identifier]
+  event_categories = ["failover", "failure", "low storage", "maintenance", "recovery", "deletion"]
+}
+
 resource "aws_iam_role" "database_monitoring" {
   count = local.database_on_rds && var.database_monitoring_interval_s > 0 ? 1 : 0
 
@@ -170,6 +181,18 @@ resource "aws_vpc_endpoint" "timescale" {
   private_dns_enabled = true
 
   tags = { Name = "${local.name}-timescale" }
+}
+
+# without PrivateLink its address is not ours to name: by peering or through the NAT, TLS all the same
+resource "aws_vpc_security_group_egress_rule" "endpoint_without_private_link" {
+  for_each = toset(var.database == "endpoint" && length(aws_vpc_endpoint.timescale) == 0 ? local.task_names : [])
+
+  security_group_id = aws_security_group.service[each.key].id
+  description       = "The database that timescale_endpoint names"
+  cidr_ipv4         = "0.0.0.0/0"
+  ip_protocol       = "tcp"
+  from_port         = local.database_port
+  to_port           = local.database_port
 }
 
 # --- TimescaleDB on an instance of ours ---

@@ -59,9 +59,9 @@ resource "aws_kms_key" "logs" {
         }
       },
       {
-        Sid       = "AlarmsAndBudgetsOfThisAccount"
+        Sid       = "AlarmsBudgetsAndEventsOfThisAccount"
         Effect    = "Allow"
-        Principal = { Service = ["cloudwatch.amazonaws.com", "budgets.amazonaws.com"] }
+        Principal = { Service = ["cloudwatch.amazonaws.com", "budgets.amazonaws.com", "events.rds.amazonaws.com"] }
         Action    = ["kms:Decrypt", "kms:GenerateDataKey*"]
         Resource  = "*"
         Condition = { StringEquals = { "aws:SourceAccount" = local.account } }

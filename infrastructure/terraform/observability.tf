@@ -53,9 +53,9 @@ resource "aws_sns_topic_policy" "alerts" {
   policy = jsonencode({
     Version = "2012-10-17"
     Statement = [{
-      Sid       = "AlarmsAndBudgetsOfThisAccount"
+      Sid       = "AlarmsBudgetsAndEventsOfThisAccount"
       Effect    = "Allow"
-      Principal = { Service = ["cloudwatch.amazonaws.com", "budgets.amazonaws.com"] }
+      Principal = { Service = ["cloudwatch.amazonaws.com", "budgets.amazonaws.com", "events.rds.amazonaws.com"] }
       Action    = "sns:Publish"
       Resource  = aws_sns_topic.alerts.arn
       Condition = { StringEquals = { "aws:SourceAccount" = local.account } }
