@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from ots_deploy.shell import Done
 
 SERVICES = {
     "gateway": "gateway",
@@ -83,11 +84,9 @@ class Cloud:
             if words[:3] == ("aws", "ecs", "update-service")
         ]
 
-    # --- subprocess.run ---
+    # --- ots_deploy.shell.execute ---
 
-    def run(self, words: Sequence[str], **settings: Any) -> subprocess.CompletedProcess[str]:
-        words = tuple(words)
-        given = settings.get("input") or ""
+    def execute(self, words: tuple[str, ...], *, given: str | None, **_settings: Any) -> Done:
         if body := option(words, "--cli-input-json"):
             # AWS' command line reads it twice
             for _ in range(2):
@@ -95,12 +94,11 @@ class Cloud:
         if words[0] in self.missing_tools:
             raise FileNotFoundError(words[0])
         self.calls.append(words)
-        self.given.append(given)
+        self.given.append(given or "")
         self.before(words)
         if reason := self.fails(words):
-            return subprocess.CompletedProcess(words, 1, "", reason)
-        status, out, err = self._answer(words, given)
-        return subprocess.CompletedProcess(words, status, out, err)
+            return Done(1, "", reason)
+        return Done(*self._answer(words, given or ""))
 
     def _answer(self, words: tuple[str, ...], given: str) -> tuple[int, str, str]:
         for beginning, version in VERSIONS.items():

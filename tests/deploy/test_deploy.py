@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cloud:
     monkeypatch.setattr(environments, "WORK", tmp_path / "work")
     monkeypatch.setattr(terraforms, "services_in", lambda: dict(SERVICES))
     monkeypatch.setattr("ots_deploy.release.services_in", lambda: dict(SERVICES))
-    monkeypatch.setattr(shells.subprocess, "run", made.run)
+    monkeypatch.setattr(shells, "execute", made.execute)
     monkeypatch.setenv("DATABENTO_API_KEY", "db-of-the-desk")
     monkeypatch.delenv("PYTHON_IMAGE", raising=False)
     return made
@@ -212,6 +213,44 @@ def test_interrupted_anywhere_it_goes_on_from_there(cloud: Cloud, at: str):
     assert {name: cloud.secrets[name] for name in secrets} == secrets
     assert {each["task"].rpartition(":")[0] for each in cloud.services.values()} == set(SERVICES)
     assert cloud.services["gateway"]["count"] == 2
+
+
+TERRAFORM_LIKE = """
+trap 'echo saved >"$1/state"; exit 1' INT
+touch "$1/begun"
+while :; do sleep 0.05; done
+"""
+INTERRUPTED = """
+import sys
+from ots_deploy import __main__ as program
+from ots_deploy.shell import Shell
+from pathlib import Path
+class Deployment:
+    def __init__(self, *_):
+        pass
+    def deploy(self):
+        Shell().run("bash", "-c", sys.argv[2], "terraform", sys.argv[1], shown=sys.argv[3] == "shown")
+program.environment = program.check = lambda *_, **__: None
+program.Deployment, program.COMMANDS = Deployment, {"deploy": Deployment.deploy}
+sys.exit(program.main(["deploy"]))
+"""
+
+
+@pytest.mark.parametrize("shown", ["shown", "heard"])
+def test_terraform_saves_its_state_before_we_end(tmp_path: Path, shown: str):
+    """Whoever kills it in the middle loses what it has made."""
+    words = [sys.executable, "-c", INTERRUPTED, str(tmp_path), TERRAFORM_LIKE, shown]
+    path = os.pathsep.join([str(ROOT / "infrastructure/deploy"), str(ROOT / "infrastructure/native")])
+    with subprocess.Popen(words, env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "begun").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.terminate()
+        _, told = process.communicate(timeout=120)
+    assert process.returncode == 130, told
+    assert (tmp_path / "state").read_text() == "saved\n"
+    assert "the same command goes on from there" in told
 
 
 def test_two_do_not_deploy_at_once(cloud: Cloud, capsys: pytest.CaptureFixture[str]):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from typing import Any
 
 import pytest
 
 from ots_deploy import shell as shells
 from ots_deploy.__main__ import main
+from ots_deploy.shell import Done
 
 IMAGE = [{"Id": "sha256:" + "1" * 64, "Config": {"Labels": {"org.opencontainers.image.revision": "4f0c2a1"}}}]
 PACKAGES = {
@@ -38,14 +38,14 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> None:
         "dpkg-query": "libc6\t2.36-9+deb12u9\tamd64\nadduser\t3.134\tall\n",
     }
 
-    def run(words: tuple[str, ...], **_settings: Any) -> subprocess.CompletedProcess[str]:
+    def execute(words: tuple[str, ...], **_settings: Any) -> Done:
         if words[:3] == ("docker", "image", "inspect"):
-            return subprocess.CompletedProcess(words, 0, json.dumps(IMAGE), "")
+            return Done(0, json.dumps(IMAGE))
         assert "--network=none" in words
         (entry,) = (word.partition("=")[2] for word in words if word.startswith("--entrypoint="))
-        return subprocess.CompletedProcess(words, 0, answers[entry], "")
+        return Done(0, answers[entry])
 
-    monkeypatch.setattr(shells.subprocess, "run", run)
+    monkeypatch.setattr(shells, "execute", execute)
 
 
 def test_it_names_every_package_and_is_the_same_again(engine: None, tmp_path):

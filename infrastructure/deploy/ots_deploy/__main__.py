@@ -14,7 +14,7 @@ from ots_deploy.environment import environment
 from ots_deploy.errors import FAILED, INTERRUPTED, DeployError
 from ots_deploy.release import COMMANDS, Deployment, Options
 from ots_deploy.sbom import write_sbom
-from ots_deploy.shell import Shell
+from ots_deploy.shell import Shell, Terminated
 
 _EPILOG = """\
 exit status: 0 done, 1 failed, 2 the question is wrong, 3 something is missing here (nothing was begun), 4 somebody else
@@ -72,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _terminated(_number: int, _frame: object) -> None:
-    raise KeyboardInterrupt
+    raise Terminated
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TextIO
@@ -25,13 +26,48 @@ class Done:
     err: str = ""
 
 
+class Terminated(KeyboardInterrupt):
+    """By SIGTERM, which, unlike Ctrl-C, reached us alone."""
+
+
+def execute(
+    words: Sequence[str],
+    *,
+    given: str | None,
+    shown: bool,
+    environment: Mapping[str, str],
+    open_files: tuple[int, ...],
+) -> Done:
+    """Run a program to its end, also when we are interrupted: Terraform, killed, would not have saved its state.
+
+    Raises FileNotFoundError, and KeyboardInterrupt when the program has ended.
+    """
+    seen = None if shown else subprocess.PIPE
+    entry = subprocess.PIPE if given is not None else None if shown else subprocess.DEVNULL
+    with subprocess.Popen(
+        words, stdin=entry, stdout=seen, stderr=seen, text=True, env=environment, pass_fds=open_files
+    ) as process:
+        interrupted: KeyboardInterrupt | None = None
+        while True:
+            try:
+                out, err = process.communicate(given)
+                break
+            except KeyboardInterrupt as interruption:
+                # a second one would make Terraform leave everything as it stands
+                if interrupted is None and isinstance(interruption, Terminated):
+                    process.send_signal(signal.SIGINT)
+                interrupted, given = interruption, None
+    if interrupted is not None:
+        raise interrupted
+    return Done(process.returncode, out or "", err or "")
+
+
 @dataclass
 class Shell:
     """Runs programs. ``dry``: prints them instead, and answers what a first deployment is planned to hear."""
 
     dry: bool = False
     out: TextIO = field(default_factory=lambda: sys.stdout)
-    environment: dict[str, str] = field(default_factory=dict)
 
     def say(self, line: str = "") -> None:
         """A line for the person, at once."""
@@ -66,20 +102,10 @@ class Shell:
             self.say(f"  {shlex.join(words)}{heard}{f'   # {note}' if note else ''}")
             return Done(0, planned)
         try:
-            done = subprocess.run(
-                words,
-                input=given,
-                stdin=None if given is not None or shown else subprocess.DEVNULL,
-                stdout=None if shown else subprocess.PIPE,
-                stderr=None if shown else subprocess.PIPE,
-                text=True,
-                check=False,
-                env={**os.environ, **self.environment, **(environment or {})},
-                pass_fds=open_files,
-            )
+            settings = {**os.environ, **(environment or {})}
+            answer = execute(words, given=given, shown=shown, environment=settings, open_files=open_files)
         except FileNotFoundError:
             raise DeployError(f"{words[0]} is not there") from None
-        answer = Done(done.returncode, done.stdout or "", done.stderr or "")
         if answer.status not in accept:
             raise DeployError(f"{shlex.join(words[:6])} ... failed with {answer.status}\n{answer.err.strip()[-2000:]}")
         return answer
