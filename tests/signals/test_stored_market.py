@@ -26,6 +26,7 @@ from option_chain_support import (
     store,
     store_spot,
 )
+from ots_common.times import to_datetime
 from ots_market.timeframes import Timeframe
 from ots_signals.stored_market import QUOTE_AGE_NS, StoredMarket, minutes_of_quotes
 
@@ -118,6 +119,29 @@ def test_bars_before_a_split_are_told_in_the_shares_of_the_session(service, mark
     assert adjusted.close.tolist() == (before.close / 4).tolist()
     assert adjusted.volume.tolist() == (before.volume * 4).tolist()
     market.database.execute("DELETE FROM corporate_actions")
+
+
+def test_days_are_those_that_had_closed_with_what_was_implied_at_their_close(service, market):
+    with market.database.connection() as connection, connection.cursor() as cursor:
+        for closing, minutes, implied in ((True, 0, 0.31), (False, -60, 0.99)):
+            at = to_datetime(CLOSE + minutes * MINUTE)
+            cursor.execute("SELECT open_volatility_chunks(%s)", (at,))
+            cursor.execute(
+                "INSERT INTO volatility_snapshots (underlying, ts, session_date, closing, rate_detail, volatility_30d,"
+                " contracts_used, contracts_refused, newest_at_ns, method, data_version)"
+                " VALUES ('TEST', %s, %s, %s, '', %s, 1, '{}', 1, 'test', '')",
+                (at, SESSION, closing, implied),
+            )
+    for final in (True, False):
+        stored = StoredMarket(market.database, source="databento", calendar="xnys", final=final)
+        assert len(stored.daily_volatility("TEST", CLOSE - 1).dates) == 0
+        for _ in range(2):
+            found = stored.daily_volatility("TEST", CLOSE)
+            assert found.dates.tolist() == [SESSION]
+            assert found.close.tolist() == [SPOT + 1]
+            assert found.implied_30d.tolist() == [0.31]
+        assert len(stored.daily_volatility("NOBODY", CLOSE).dates) == 0
+    market.database.execute("DELETE FROM volatility_snapshots")
 
 
 def test_the_chain_has_no_side_that_could_not_be_traded(stored):

@@ -49,6 +49,7 @@ _CHAINS_KEPT = 200_000  # contracts in them, 0.6 KB each
 _MINUTES_KEPT = 96 * 2**20  # bytes
 _POOLS_KEPT = 400_000  # candidates, 0.15 KB each
 _BARS_KEPT = 400_000
+_DAYS_KEPT = 50_000
 
 _STOCK = """
     SELECT instrument_id FROM instruments WHERE raw_symbol = %s AND expiration IS NULL
@@ -119,6 +120,14 @@ class _Minutes:
 
 
 @dataclass(frozen=True)
+class _SizedDaily:
+    daily: DailyVolatility
+
+    def __len__(self) -> int:
+        return len(self.daily.dates)
+
+
+@dataclass(frozen=True)
 class _SizedPool:
     pool: Pool
 
@@ -153,6 +162,8 @@ class StoredMarket:
         self._chains = Memory[ChainView](_CHAINS_KEPT)
         self._minutes = Memory[_Minutes](_MINUTES_KEPT)
         self._pools = Memory[_SizedPool](_POOLS_KEPT)
+        self._daily = Memory[_SizedDaily](_DAYS_KEPT)
+        self._stocks: dict[str, int | None] = {}
         self._bars = Memory[UnderlyingBars](_BARS_KEPT)
 
     @property
@@ -196,21 +207,9 @@ class StoredMarket:
 
     def daily_volatility(self, underlying: str, at_ns: int) -> DailyVolatility:
         """As `MarketView.daily_volatility`, of 300 sessions at most."""
-        stock = self._stock(underlying)
-        if stock is None:
-            return DailyVolatility(np.zeros(0, "datetime64[D]"), np.zeros(0), np.zeros(0))
-        days = read_bars(
-            self._database, stock, Timeframe.D1, self._sessions,
-            start_ns=at_ns - 2 * _DAILY * DAY_NS, end_ns=at_ns, as_of_ns=at_ns, limit=_DAILY, newest=True,
-        )  # fmt: skip
-        dates = (days.starts // DAY_NS).astype("datetime64[D]")
-        close = adjusted_columns(days, splits_known_at(self._database, underlying, at_ns), Timeframe.D1)["close"]
-        since = to_datetime(max(0, at_ns - 2 * _DAILY * DAY_NS))
-        rows = self._database.rows(_IMPLIED, (underlying, since, to_datetime(at_ns)))
-        told = np.array([row[0] for row in rows], "datetime64[D]")
-        volatility = np.array([row[1] for row in rows], np.float64)
-        every = np.union1d(dates, told)[-_DAILY:]
-        return DailyVolatility(every, _placed(every, dates, close), _placed(every, told, volatility))
+        since_ns = max(0, at_ns - 2 * _DAILY * DAY_NS)
+        key = (underlying, at_ns, self._version(since_ns, at_ns))
+        return self._daily.get(key, lambda: _SizedDaily(self._read_daily(underlying, since_ns, at_ns))).daily
 
     def tape(self, underlying: str, symbols: Sequence[str], start_ns: int, end_ns: int) -> Tape:
         """As `TapeView.tape`; a contract that is not stored has no quotes."""
@@ -279,8 +278,12 @@ class StoredMarket:
         return index
 
     def _stock(self, underlying: str) -> int | None:
-        rows = self._database.rows(_STOCK, (underlying, list(PREFERRED_DATASETS)))
-        return rows[0][0] if rows else None
+        if underlying not in self._stocks:
+            rows = self._database.rows(_STOCK, (underlying, list(PREFERRED_DATASETS)))
+            if not self._final:
+                return rows[0][0] if rows else None
+            self._stocks[underlying] = rows[0][0] if rows else None
+        return self._stocks[underlying]
 
     def _instruments(self, symbols: Sequence[str]) -> list[int | None]:
         wanted = [canonical_symbol(str(symbol)) for symbol in symbols]
@@ -315,6 +318,22 @@ class StoredMarket:
             **adjusted_columns(bars, splits, timeframe),
             session=session,
         )
+
+    def _read_daily(self, underlying: str, since_ns: int, at_ns: int) -> DailyVolatility:
+        stock = self._stock(underlying)
+        if stock is None:
+            return DailyVolatility(np.zeros(0, "datetime64[D]"), np.zeros(0), np.zeros(0))
+        days = read_bars(
+            self._database, stock, Timeframe.D1, self._sessions,
+            start_ns=since_ns, end_ns=at_ns, as_of_ns=at_ns, limit=_DAILY, newest=True,
+        )  # fmt: skip
+        dates = (days.starts // DAY_NS).astype("datetime64[D]")
+        close = adjusted_columns(days, splits_known_at(self._database, underlying, at_ns), Timeframe.D1)["close"]
+        rows = self._database.rows(_IMPLIED, (underlying, to_datetime(since_ns), to_datetime(at_ns)))
+        told = np.array([row[0] for row in rows], "datetime64[D]")
+        volatility = np.array([row[1] for row in rows], np.float64)
+        every = np.union1d(dates, told)[-_DAILY:]
+        return DailyVolatility(every, _placed(every, dates, close), _placed(every, told, volatility))
 
     def _price(self, underlying: str, moment: Moment) -> ChainView:
         inputs = read_inputs(self._database, self._sessions, underlying, moment, self._quote_age_ns)
