@@ -221,5 +221,17 @@ def test_a_pool_may_come_in_any_order(fair, kind):
     assert other.mean_net == pytest.approx(first.mean_net, abs=0.03)
 
 
+def test_what_is_remembered_has_a_bound_and_changes_nothing(fair, monkeypatch):
+    wanted = [(day, minute, kind) for day in (36, 37, 38) for minute in (60, 200) for kind in ("call", "straddle")]
+    signals = [chosen(fair, *each) for each in wanted]
+    tapes = [fair.tape("FRA", [x.symbol for x in one.legs], *span(one)) for one in signals]
+    outcomes = [resolve(one, tape, fair.sessions) for one, tape in zip(signals, tapes, strict=True)]
+    roomy = Baselines(fair, fair.sessions)
+    expected = [roomy.of(*each) for each in zip(signals, outcomes, tapes, strict=True)]
+    monkeypatch.setattr("ots_signals.baselines._BYTES_KEPT", 1)
+    narrow = Baselines(fair, fair.sessions)
+    assert [narrow.of(*each) for each in zip(signals, outcomes, tapes, strict=True)] == expected
+
+
 def test_event_is_where_the_support_says():
     assert EVENT_NS == OPEN_NS + 60 * MINUTE_NS

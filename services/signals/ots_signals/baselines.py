@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +42,6 @@ _LEAST_SPREAD = 1e-3
 
 _BYTES_KEPT = 192 * 2**20  # of tapes, and as many of results; the tape of 300 contracts and 390 minutes has 6.5 MB
 
-_Key = TypeVar("_Key", bound=tuple[object, ...])
 _Found = TypeVar("_Found")
 
 
@@ -60,6 +59,28 @@ class _Part(NamedTuple):
     rows: Ints
 
 
+class _Memory(Generic[_Found]):
+    """What was found, while its bytes are within `_BYTES_KEPT`; what was used longest ago goes first."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[object, ...], tuple[_Found, int]] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, key: tuple[object, ...], find: Callable[[], tuple[_Found, bool]]) -> _Found:
+        """What was found before, or is now; kept only where ``find`` says that nothing more is to come."""
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key][0]
+        found, complete = find()
+        if complete:
+            size = _bytes(found)
+            self._kept[key] = found, size
+            self._bytes += size
+            while len(self._kept) > 1 and self._bytes > _BYTES_KEPT:
+                self._bytes -= self._kept.popitem(last=False)[1][1]
+        return found
+
+
 class Baselines:
     """Baselines in one market; keeps what it has read of the sessions used last, in bounds.
 
@@ -69,8 +90,8 @@ class Baselines:
     def __init__(self, view: TapeView, sessions: Sessions) -> None:
         self._view = view
         self._sessions = sessions
-        self._parts: OrderedDict[tuple[str, int, int], _Part] = OrderedDict()
-        self._nets: OrderedDict[tuple[object, ...], _Nets] = OrderedDict()
+        self._parts = _Memory[_Part]()
+        self._nets = _Memory[_Nets]()
 
     def of(self, signal: Signal, outcome: Outcome, tape: Tape) -> Baseline:
         """The baseline of one signal. ``tape``: its own, from which the stock's move is taken."""
@@ -118,7 +139,7 @@ class Baselines:
     def _session_nets(self, signal: Signal, terms: _Terms, pool: Pool, part: slice, session: int) -> _Nets:
         """All of a session's candidates, bought, under the signal's barriers: every signal of a strategy asks again."""
         key = (signal.underlying, session, part.stop - part.start, *terms.barriers)
-        return _kept(self._nets, key, lambda: self._find_session_nets(signal, terms, pool, part, session))
+        return self._nets.get(key, lambda: self._find_session_nets(signal, terms, pool, part, session))
 
     def _find_session_nets(
         self, signal: Signal, terms: _Terms, pool: Pool, part: slice, session: int
@@ -206,7 +227,7 @@ class Baselines:
             tape = self._view.tape(underlying, symbols.tolist(), start, end)
             return _Part(tape, rows.astype(np.int64)), tape.complete
 
-        return _kept(self._parts, (underlying, session, part.stop - part.start), read)
+        return self._parts.get((underlying, session, part.stop - part.start), read)
 
 
 class _Terms(NamedTuple):
@@ -270,19 +291,6 @@ def stock_return(signal: Signal, outcome: Outcome, tape: Tape) -> float | None:
         return None
     delta = sum(leg.quantity * (leg.delta or 0.0) for leg in signal.legs)
     return float(delta * (known[-1] - signal.underlying_price) * 1e9 / signal.entry.capital)
-
-
-def _kept(memory: OrderedDict[_Key, _Found], key: _Key, find: Callable[[], tuple[_Found, bool]]) -> _Found:
-    """What was found before, or is now; kept only where nothing more is to come."""
-    if key in memory:
-        memory.move_to_end(key)
-        return memory[key]
-    found, complete = find()
-    if complete:
-        memory[key] = found
-        while len(memory) > 1 and sum(map(_bytes, memory.values())) > _BYTES_KEPT:
-            memory.popitem(last=False)
-    return found
 
 
 def _bytes(found: object) -> int:
