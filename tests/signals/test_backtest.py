@@ -232,7 +232,18 @@ def test_an_engine_that_is_not_there_says_how_to_get_it(monkeypatch):
         ({"start": "2025-02-01", "end": "2025-01-01"}, "start must not be after end"),
         ({"parameters": {"oversold": [30.0, 99.0]}}, "rsi_reversal: oversold"),
         ({"parameters": {"no_such": [1]}}, "no such parameter: no_such"),
-        ({"parameters": {"target": [k / 1000 for k in range(20, 420)]}}, "sets of parameters; 500 at most"),
+        (
+            {"parameters": {"target": [k / 100 for k in range(2, 102)], "stop": [0.1, 0.2, 0.3]}},
+            "600 sets of parameters",
+        ),
+        # more combinations than could ever be counted one by one
+        (
+            {"parameters": {name: [0.5] * 100 for name in ("target", "stop", "delta", "least_days", "most_days")}},
+            "sets of",
+        ),
+        ({"parameters": {"target": []}}, "at least 1 item"),
+        ({"parameters": {"target": [float("nan")]}}, "finite number"),
+        ({"underlyings": ["A\0B"]}, "underlyings"),
         ({"market": "real"}, "market"),
     ],
 )

@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import os
 import sys
 from collections import defaultdict
@@ -26,13 +27,13 @@ from dataclasses import dataclass, replace
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, cast
+from typing import Annotated, Literal, cast
 
 import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
 from ots_common.database import Database
-from ots_common.schemas import RequestModel
+from ots_common.schemas import PlainText, RequestModel
 from ots_market.timeframes import DAY_NS
 from ots_signals.baselines import Baselines, net_at_touch
 from ots_signals.canonical import digest
@@ -59,20 +60,20 @@ _SESSIONS_A_JOB = 5
 _LEAST_DAYS = 10  # with signals, before a set of parameters may be preferred to the declared one
 _HISTORY_NS = 40 * DAY_NS  # no strategy looks at bars of more than 20 sessions before
 
-Value = float | int | bool
+Value = Annotated[float, Field(allow_inf_nan=False)] | int | bool
 Values = tuple[tuple[str, Value], ...]
 
 
 class BacktestRequest(RequestModel):
     """What is to be run."""
 
-    strategies: list[str] = Field(min_length=1, max_length=50, description="Ids of strategies; see /strategies.")
+    strategies: list[PlainText] = Field(min_length=1, max_length=50, description="Ids of strategies; see /strategies.")
     start: date = Field(description="The first session, or a day before it.")
     end: date = Field(description="The last session, or a day after it.")
-    underlyings: list[str] = Field(
+    underlyings: list[PlainText] = Field(
         default_factory=list, max_length=100, description="By default all that have options in that time."
     )
-    parameters: dict[str, list[Value]] = Field(
+    parameters: dict[PlainText, Annotated[list[Value], Field(min_length=1, max_length=100)]] = Field(
         default_factory=dict, max_length=20,
         description="Values to try, by parameter; all combinations are tried of the strategies that have it.",
     )  # fmt: skip
@@ -92,11 +93,12 @@ class BacktestRequest(RequestModel):
             raise ValueError(f"unknown strategies: {', '.join(unknown)}; there is {', '.join(known)}")
         if len(set(self.strategies)) < len(self.strategies):
             raise ValueError("a strategy is named twice")
-        sets = [parameter_sets(known[one], self.parameters) for one in self.strategies]
+        counts = [_combinations(known[one], self.parameters) for one in self.strategies]
+        if sum(counts) > MOST_SETS:
+            raise ValueError(f"{sum(counts)} sets of parameters; {MOST_SETS} at most")
+        sets_of(self)
         if unused := set(self.parameters) - {name for one in self.strategies for name in _names(known[one])}:
             raise ValueError(f"no such parameter: {', '.join(sorted(unused))}")
-        if sum(map(len, sets)) > MOST_SETS:
-            raise ValueError(f"{sum(map(len, sets))} sets of parameters; {MOST_SETS} at most")
         return self
 
 
@@ -375,6 +377,10 @@ def parameter_sets(strategy: type[Strategy], grid: Mapping[str, Sequence[Value]]
             raise ValueError(f"{strategy.id}: {wrong}") from error
         found.setdefault(_hash(made), one)
     return list(found.values())
+
+
+def _combinations(strategy: type[Strategy], grid: Mapping[str, Sequence[Value]]) -> int:
+    return math.prod(len(grid[name]) for name in set(grid) & set(_names(strategy)))
 
 
 def market_spec(request: BacktestRequest, settings: FairSettings | None = None) -> MarketSpec:
