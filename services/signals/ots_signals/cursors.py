@@ -43,10 +43,12 @@ _PUT_OFF = """
     UPDATE signal_cursors SET attempts = attempts + %s, error = %s, retry_at = now() + make_interval(secs => %s)
     WHERE underlying = %s AND event_ns = %s
 """
-# how far what the collector receives is stored; of a feed that has fallen silent there is nothing more to wait for
+# how far what the collector receives is stored; of a feed that has fallen silent there is nothing more to wait for, and
+# one that is away for a quarter of an hour holds up nobody
 _FEEDS = """
     SELECT c.wanted AND coalesce(t.state, 'stopped') NOT IN ('stopped', 'failed'),
-           coalesce(t.state IN ('streaming', 'mute') AND t.last_received_at < now() - make_interval(secs => %s), false),
+           coalesce(t.state IN ('streaming', 'mute') AND t.last_received_at < now() - make_interval(secs => %s), false)
+               OR coalesce(t.last_received_at < now() - interval '15 minutes', true),
            (SELECT max(last_ns) FROM collection_schemas s WHERE s.dataset = c.dataset)
     FROM collections c LEFT JOIN collection_states t USING (dataset)
 """
