@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ots_market.timeframes import MINUTE_NS
 from ots_quant import european
@@ -128,6 +130,33 @@ def test_late_data_is_a_revision_and_the_same_data_none():
     assert late.fills[0].barrier is Barrier.STOP
     closed_gap = revised(first, resolve(signal(), tape([[1.9, 2.3]], [[2.0, 2.4]], gap=[0]), SESSIONS))
     assert closed_gap.fills[0].barrier is Barrier.INDETERMINATE
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_an_outcome_follows_from_its_own_minutes_alone(seed):
+    """Whatever comes before the event, more than five minutes after the time stop, or of other contracts."""
+    rng = np.random.default_rng(seed)
+    bid = 1.9 * np.exp(np.cumsum(0.03 * rng.standard_normal((2, 40)), axis=1))
+    missing = rng.random(bid.shape) < 0.1
+    quotes = tape(
+        np.where(missing, 0.0, bid), np.where(missing, 0.0, bid + 0.1), symbols=[leg(1, 1).symbol, "OTHER"],
+        gap=np.flatnonzero(rng.random(40) < 0.02), start_ns=EVENT_NS - 10 * MINUTE_NS,
+    )  # fmt: skip
+    first = resolve(signal(), quotes, SESSIONS)
+    outside = np.ones(40, np.bool_)
+    outside[10:25] = False  # ten minutes, and five
+    noise = np.where(outside, rng.integers(0, 5 * DOLLAR, 40), quotes.bid[0])
+    changed = replace(
+        quotes,
+        bid=np.vstack((noise, 0 * noise)),
+        ask=np.vstack((np.where(outside, noise + DOLLAR, quotes.ask[0]), 0 * noise)),
+        spot=np.where(outside, 5.0, quotes.spot),
+        gap=np.where(outside, rng.random(40) < 0.5, quotes.gap),
+    )
+    changed = replace(changed, bid_low=changed.bid, bid_high=changed.bid, ask_low=changed.ask, ask_high=changed.ask)
+    assert resolve(signal(), changed, SESSIONS) == first
+    assert first.resolved_of_ns == quotes.ends[24]
 
 
 def test_many_on_one_tape_are_as_each_alone():
