@@ -49,7 +49,6 @@ resource "aws_db_parameter_group" "main" {
     for_each = {
       "rds.force_ssl" = "1"
       timezone        = "UTC"
-      log_timezone    = "UTC"
       # SCRAM alone: provisioning never makes an MD5 password
       "rds.accepted_password_auth_method" = "scram"
       log_min_duration_statement          = "1000"
