@@ -3,7 +3,7 @@
 # --- the database ---
 
 variable "database" {
-  description = "Where PostgreSQL runs: rds (native partitions: RDS has no timescaledb extension), timescale-ec2 (TimescaleDB on an instance of ours), or endpoint (somebody else's server, such as Timescale Cloud; see timescale_endpoint)."
+  description = "Where PostgreSQL runs: rds (native partitions: RDS has no timescaledb extension), timescale-ec2 (TimescaleDB on an instance of ours), or endpoint (somebody else's server, with TimescaleDB or without; see timescale_endpoint)."
   type        = string
   default     = "rds"
 
@@ -14,7 +14,7 @@ variable "database" {
 }
 
 variable "timescale_endpoint" {
-  description = "With database = endpoint: host name, port and administrator of that server, the secret's ARN that holds {\"password\": ...} of the administrator, and the PrivateLink service that leads there (null: it is reached by peering or the NAT)."
+  description = "With database = endpoint: host name, port and administrator of that server, who may make roles and databases, the secret's ARN that holds {\"password\": ...} of the administrator, and the PrivateLink service that leads there (null: it is reached by peering or the NAT)."
   type = object({
     host                 = string
     port                 = optional(number, 5432)
@@ -31,7 +31,7 @@ variable "timescale_endpoint" {
 }
 
 variable "database_public_ca" {
-  description = "Whether the database's certificate is signed by an authority that every system trusts, as at Timescale Cloud; else the secret DATABASE_CA holds the authority's certificates."
+  description = "Whether the database's certificate is signed by an authority that every system trusts, as a service's often is; else the secret DATABASE_CA holds the authority's certificates."
   type        = bool
   default     = false
 }
