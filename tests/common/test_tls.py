@@ -88,7 +88,7 @@ def test_under_gevent_too(as_a_task, secured_postgres):
         "from ots_common.database import Database; from ots_common.settings import ServiceSettings\n"
         "print(Database.of_service('tls', ServiceSettings()).rows('SELECT count(*) FROM trades'))"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=120)
     assert (done.stdout, done.returncode) == ("[(0,)]\n", 0), done.stderr
     assert secured_postgres.secured == before + 1
 

@@ -109,8 +109,8 @@ def test_the_feeds_replay_gives_again_what_the_disk_took_along(task):
     assert task.stored() == TIMES
     gaps = eventually(task.gaps, lambda found: found and all(gap["closed_at"] for gap in found))
     assert {(gap["evidence"], gap["closed_by"]) for gap in gaps} == {("restart", "replay")}
-    # each of the two said that it lives: infrastructure/terraform/observability.tf listens for it
-    assert task.collector.log.read_text().count("collector_alive") == 2
+    # each of the two has said that it lives: infrastructure/terraform/observability.tf listens for it
+    assert task.collector.log.read_text().count("collector_alive") >= 2
 
 
 @pytest.mark.parametrize("task", ["BOUGHT"], indirect=True)
