@@ -118,7 +118,9 @@ class Native:
         self.platform.supervisor.start_programs(programs)
 
     def run(self, program: str, module: str, *arguments: str) -> int:
-        return run_beside(self.platform, program, module, arguments)
+        code = run_beside(self.platform, program, module, arguments)
+        self.watch_closely()  # to know what the program is given all configurations are written anew
+        return code
 
     def die_of_memory(self) -> None:
         from alerts.drill_machine import killed_in_a_group
