@@ -21,9 +21,9 @@ def page(report: dict[str, Any]) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{title}</title><style>{_STYLE}</style></head><body><main>"
         f"<h1>{title}</h1>{warned}"
-        f"<p>{report['sessions']['count']} sessions of {escape(', '.join(report['underlyings']))}, market source "
-        f"<b>{escape(report['manifest']['source'])}</b>. Returns are net of spread and fees, on the capital that "
-        "a position ties up, and stand beside those of matched random contracts. "
+        f"<p>{_counting(report['sessions']['count'], 'session')} of {escape(', '.join(report['underlyings']))}, "
+        f"market source <b>{escape(report['manifest']['source'])}</b>. Returns are net of spread and fees, on the capital "
+        "that a position ties up, and stand beside those of matched random contracts. "
         f"{_counted(report['trials'])}</p>"
         f"<h2>What may be said</h2>{_summary(report)}"
         f"{''.join(_section(one) for one in report['strategies'])}"
@@ -35,9 +35,13 @@ def page(report: dict[str, Any]) -> str:
 def _counted(trials: dict[str, Any]) -> str:
     here, before = len(trials["sets"]), trials["before"]
     return (
-        f"{here} {'set' if here == 1 else 'sets'} of parameters tried here and {before} before: what looks best of "
+        f"{_counting(here, 'set')} of parameters tried here and {before} before: what looks best of "
         "many is deflated by their number."
     )
+
+
+def _counting(number: int, of: str) -> str:
+    return f"{number} {of}" if number == 1 else f"{number} {of}s"
 
 
 def _summary(report: dict[str, Any]) -> str:
@@ -74,10 +78,10 @@ def _section(one: dict[str, Any]) -> str:
     )
     passed = "".join(f"<li>{escape(why)}: {count}</li>" for why, count in one["abstentions"].items())
     seen = (
-        f"<p>{one['signals']} signals"
+        f"<p>{_counting(one['signals'], 'signal')}"
         + (f", {one['unresolved']} of them without an outcome yet" if one["unresolved"] else "")
         + (", all out of sample" if one["told_of"] == "out_of_sample" else "")
-        + f", {sum(one['abstentions'].values())} abstentions.</p>"
+        + f", {_counting(sum(one['abstentions'].values()), 'abstention')}.</p>"
         + (f"<ul class='abstentions'>{passed}</ul>" if passed else "")
     )
     if found is None:
