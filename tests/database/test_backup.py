@@ -19,6 +19,7 @@ from databento_dbn import Schema
 from psycopg2.extensions import make_dsn
 from pydantic import SecretStr
 
+import signals_support
 from backfill_support import CALL, IDS, PUT, bars_of, day, quotes_of, trades_of
 from data_ingestion_support import Ingestion
 from data_ingestion_support import settings_for as ingestion_settings
@@ -30,6 +31,7 @@ from ots_common.migrations import MigrationError
 from ots_common.provision import ProvisionSettings, provision
 from ots_common.restore import restore
 from ots_gateway.audit import problems_of
+from ots_signals import ledger
 from places import MIGRATIONS
 
 FLAVOURS = ["native", "timescale"]
@@ -82,7 +84,7 @@ class Pair:
     @property
     def environment(self) -> dict[str, str]:
         settings = self.settings
-        passwords = ("owner", "reader", "snapshots", "accounts", "grafana", "monitor")
+        passwords = ("owner", "reader", "snapshots", "signals", "accounts", "grafana", "monitor")
         return {
             **os.environ,
             "ADMIN_DATABASE_URL": self.admin,
@@ -176,6 +178,10 @@ def fill(pair: Pair, redis_server, spool: Path) -> None:
     with closing(psycopg2.connect(pair.owner)) as connection, connection, connection.cursor() as cursor:
         for statement in statements:
             cursor.execute(statement)
+    # a chain, whose rows are refused in any other order
+    decided = [signals_support.signal(1), signals_support.abstention(2), signals_support.signal(3)]
+    with closing(psycopg2.connect(pair.owner)) as connection, connection:
+        ledger.append(connection, [(one, 1) for one in [*decided, signals_support.outcome(decided[0])]], lambda: 2)
     with closing(psycopg2.connect(pair.accounts)) as connection, connection, connection.cursor() as cursor:
         cursor.execute("INSERT INTO users (username, password_hash, role) VALUES ('somebody', 'argon2id', 'trader')")
         cursor.execute("""
@@ -200,6 +206,7 @@ def test_what_was_destroyed_is_as_it_was(pair, tmp_path):
         "public.trades", "public.quotes", "public.bars_1m", "public.instruments", "public.quote_latest", "public.runs",
         "public.stored_changes", "public.gaps", "public.backfill_parts", "public.kept_chunks", "audit.entries",
         "public.users", "public.dead_letters", "public.instrument_revisions", "public.rate_points",
+        "public.signal_ledger", "public.signal_resolutions",
     }  # fmt: skip
     said = []
 

@@ -319,8 +319,10 @@ def test_what_up_recorded_holds_until_somebody_says_otherwise(tmp_path: Path) ->
 
 def test_what_an_earlier_version_recorded_is_completed(tmp_path: Path) -> None:
     """It knew neither these roles nor these ports."""
-    new_secrets = {"DB_PASSWORD_GRAFANA", "DB_PASSWORD_MONITOR"}
+    new_secrets = {"DB_PASSWORD_GRAFANA", "DB_PASSWORD_MONITOR", "DB_PASSWORD_SIGNALS", "KEY_GATEWAY_SIGNALS"}
+    new_secrets |= {"KEY_SIGNALS_ANALYTICS"}
     new_ports = {"worker", "snapshots", "alertmanager", "node_exporter", "redis_exporter", "postgres_exporter"}
+    new_ports |= {"signals", "signals_worker"}
     record = asdict(resolve({**GIVEN, "OTS_PORT_GATEWAY": "8100"}, None, running=False))
     record["values"] = {name: value for name, value in record["values"].items() if name not in new_secrets}
     record["ports"] = {name: port for name, port in record["ports"].items() if name not in new_ports}

@@ -55,7 +55,10 @@ def _keys(values: Mapping[str, str]) -> dict[str, Keys]:
     to_cache, to_ingestion = values["KEY_GATEWAY_CACHE"], values["KEY_GATEWAY_INGESTION"]
     to_analytics, from_analytics = values["KEY_GATEWAY_ANALYTICS"], values["KEY_ANALYTICS_CACHE"]
     cache_to_analytics, cache_to_ingestion = values["KEY_CACHE_ANALYTICS"], values["KEY_CACHE_INGESTION"]
-    to_signals, signals_to_analytics = values["KEY_GATEWAY_SIGNALS"], values["KEY_SIGNALS_ANALYTICS"]
+    # not in what an earlier version recorded, with which one only looks or stops
+    to_signals, signals_to_analytics = (
+        values.get(f"KEY_{pair}", "") for pair in ("GATEWAY_SIGNALS", "SIGNALS_ANALYTICS")
+    )
     return {
         "gateway": Keys(
             {},

@@ -45,6 +45,8 @@ _COMPRESSION = 4  # of 9: twice the speed of 6 for a twentieth more bytes
 _ATTEMPTS = 5
 _TEXT_OF_VALUES = (
     "SET datestyle = 'ISO, YMD'; SET intervalstyle = 'postgres'; SET extra_float_digits = 1; SET bytea_output = 'hex';"
+    # a table is read from its beginning: some take their rows back in the order of their making only
+    "SET synchronize_seqscans = off;"
     "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET lock_timeout = '60s'"
 )
 
