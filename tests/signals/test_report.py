@@ -14,10 +14,11 @@ from ots_signals.backtest import BacktestRequest, run_backtest
 from ots_signals.canonical import canonical
 from ots_signals.decisions import FillModel, Signal
 from ots_signals.fair_market import FairSettings
-from ots_signals.report import as_json, report_of
+from ots_signals.report import _equity, as_json, report_of
 from ots_signals.report_page import page
 from ots_signals.svg_plots import Band, Dots, Line, Plot
 from ots_signals.verdicts import HYPOTHETICAL, Verdict
+from resolved_signals_support import resolved
 
 EMPTY = {"br", "meta", "path", "circle"}
 
@@ -139,6 +140,16 @@ def test_costs_show_in_the_curves_and_the_band_lies_around_the_matches(report):
             # further on there is more that could have come
             assert (high - low)[-1] > (high - low)[0] > 0
     assert max(one["equity"]["with_matches"] for one in report["strategies"]) > 10
+
+
+def test_the_band_is_what_would_be_without_any_lift():
+    """However much better the signals were than their matches: the band is around the matches."""
+    net = 0.1 + np.random.default_rng(1).normal(0, 0.02, 40)
+    found = _equity(resolved(net, baseline=-0.05), 1)
+    low, centre, high = (np.array(found[name]) for name in ("low", "matched", "high"))
+    assert centre[-1] == pytest.approx(40 * -0.05, abs=0.3)
+    assert low[-1] < centre[-1] < high[-1] < found["touch"][-1]
+    assert (low[-1] + high[-1]) / 2 == pytest.approx(centre[-1], abs=0.1)
 
 
 def test_the_walk_forward_is_shown_and_every_set_is_listed(report, html):
