@@ -57,8 +57,8 @@ def client(settings, entries):
     return create_app(settings).test_client()
 
 
-def asked(client, path, status=200, method="GET", headers=None, **more):
-    caller = Caller("gateway", "u", "somebody", "trader", "request-01")
+def asked(client, path, status=200, method="GET", headers=None, who=("somebody", "trader"), **more):
+    caller = Caller("gateway", "u", *who, "request-01")
     token = {HEADER: sign_internal_token(caller, "signals", {"signals": KEY})}
     answer = client.open(f"/api/v1/signals{path}", method=method, headers={**token, **(headers or {})}, **more)
     assert answer.status_code == status, answer.text
@@ -278,6 +278,7 @@ def test_a_backtest_is_asked_for_run_and_read(client, settings, database, monkey
 
 def test_a_backtest_that_waits_is_cancelled_and_never_run(client, settings, monkeypatch):
     path = asked(client, "/backtests", 202, "POST", json=REQUEST).headers["Location"].removeprefix("/api/v1/signals")
+    assert "somebody" in asked(client, path, 403, "DELETE", who=("another", "trader")).json["detail"]
     assert asked(client, path, 200, "DELETE").json["state"] == "cancelled"
     monkeypatch.setenv("DATABASE_URL", settings.database_url.get_secret_value())
     backtests.run_next("", os.getppid())

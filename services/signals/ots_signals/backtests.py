@@ -18,13 +18,12 @@ from uuid import uuid4
 
 import psycopg2
 import structlog
-from psycopg2.extras import execute_values
 
 from ots_common import process
 from ots_common.database import Connection, Database, connect
 from ots_common.problems import Problem
 from ots_signals import metrics
-from ots_signals.backtest import Backtest, BacktestRequest, own_trials, run_backtest
+from ots_signals.backtest import BacktestRequest, own_trials, run_backtest
 from ots_signals.settings import SignalsSettings
 
 log = structlog.get_logger(__name__)
@@ -48,10 +47,6 @@ _CLAIM = """
 _END = """
     UPDATE signal_backtests SET state = %s, finished_at = now(), error = %s, report = %s, page = %s
     WHERE backtest_id = %s AND state = 'running'
-"""
-_TRIALS = """
-    INSERT INTO signal_trials (run, strategy, parameters_hash, parameters, signals, days, sharpe) VALUES %s
-    ON CONFLICT DO NOTHING
 """
 
 
@@ -194,32 +189,23 @@ def _perform(
 ) -> None:
     from ots_signals.report import as_json, report_of
     from ots_signals.report_page import page
-    from ots_signals.track_record import trials
+    from ots_signals.trials import TrialTable, add_trials
 
-    database = Database(settings.database_url.get_secret_value(), application=APPLICATION, size=1)
     asked = BacktestRequest.model_validate(request)
+    # what is tried on an invented market was not tried on data
+    counted = asked.market == "stored"
+    database = Database(settings.database_url.get_secret_value(), application=APPLICATION, size=1)
     made = run_backtest(
         asked,
-        trials_before=trials(database, own_trials(asked)),
+        trials_before=TrialTable(database).before(own_trials(asked)) if counted else 0,
         progress=watched,
         most_sessions=settings.backtest_sessions,
     )
     report = report_of(made)
     with connection:
-        _log_trials(connection, made)
+        if counted:
+            add_trials(connection, made)
         _end(connection, backtest_id, "done", None, as_json(report), page(report))
-
-
-def _log_trials(connection: Connection, made: Backtest) -> None:
-    rows = [
-        (
-            made.id, one.strategy, one.parameters_hash, json.dumps(one.parameters, allow_nan=False), len(one.signals),
-            len(one.daily), one.sharpe(),
-        )
-        for one in made.trials
-    ]  # fmt: skip
-    with connection.cursor() as cursor:
-        execute_values(cursor, _TRIALS, rows)
 
 
 def _end(

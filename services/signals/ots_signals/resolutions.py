@@ -88,7 +88,7 @@ class Resolutions:
         self._dsn = dsn
         self._database = database
         self._market = market
-        # it keeps what it has read, and is not for two threads at once
+        # they keep what they have read, and are not for two threads at once
         self._baselines = Baselines(market, market.sessions)
         self._lock = threading.Lock()
         self._now = now
@@ -119,6 +119,9 @@ class Resolutions:
                 with connection, connection.cursor() as cursor:
                     cursor.execute(_CHANGED, (day, day, version))
                     groups = cursor.fetchall()
+                if groups:
+                    # what was read before is of other data: here, and of later signals' matches in that session
+                    self._baselines = Baselines(self._market, sessions)
                 for underlying, session in groups:
                     added += self._revise_group(connection, underlying, session, version)
         return added

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Protocol
 
 import psycopg2.errors
-from psycopg2.extras import Json
+from psycopg2.extras import Json, execute_values
 
-from ots_common.database import Database
+from ots_common.database import Connection, Database
 from ots_signals.backtest import Backtest, Trial
 from ots_signals.canonical import canonical
 from ots_signals.track_record import trials
@@ -23,6 +23,10 @@ Sets = frozenset[tuple[str, str]]
 """Strategies with the hashes of their parameters."""
 
 FILE = "trials.jsonl"
+_ADD = """
+    INSERT INTO signal_trials (run, strategy, parameters_hash, parameters, signals, days, sharpe) VALUES %s
+    ON CONFLICT DO NOTHING
+"""
 
 
 class TrialLog(Protocol):
@@ -60,16 +64,21 @@ class TrialTable:
 
     def add(self, backtest: Backtest) -> None:
         """As `TrialLog.add`, in one transaction."""
-        with self._database.connection() as connection, connection.cursor() as cursor:
-            for trial in backtest.trials:
-                cursor.execute(
-                    "INSERT INTO signal_trials (run, strategy, parameters_hash, parameters, signals, days, sharpe)"
-                    " VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
-                    (
-                        backtest.id, trial.strategy, trial.parameters_hash, Json(trial.parameters), len(trial.signals),
-                        len(trial.daily), trial.sharpe(),
-                    ),
-                )  # fmt: skip
+        with self._database.connection() as connection:
+            add_trials(connection, backtest)
+
+
+def add_trials(connection: Connection, backtest: Backtest) -> None:
+    """Keep those of a run in the table, within the connection's transaction; what is there already stays."""
+    rows = [
+        (
+            backtest.id, trial.strategy, trial.parameters_hash, Json(trial.parameters), len(trial.signals),
+            len(trial.daily), trial.sharpe(),
+        )
+        for trial in backtest.trials
+    ]  # fmt: skip
+    with connection.cursor() as cursor:
+        execute_values(cursor, _ADD, rows)
 
 
 class TrialFile:

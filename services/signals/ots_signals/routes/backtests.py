@@ -67,6 +67,9 @@ class BacktestsModel(BaseModel):
     next: str | None
 
 
+_MAY_CANCEL_ANY = ("operator", "admin")
+
+
 def blueprint(settings: SignalsSettings, database: Database) -> APIBlueprint:
     """The routes of backtests."""
     api = APIBlueprint("backtests", __name__, url_prefix="/api/v1/signals", abp_tags=[_TAG])
@@ -124,11 +127,13 @@ def blueprint(settings: SignalsSettings, database: Database) -> APIBlueprint:
 
     @api.delete(
         "/backtests/<uuid:backtest_id>",
-        summary="Take a backtest out of the queue, or end it",
-        responses={200: BacktestModel, 404: ProblemModel, 409: ProblemModel, 422: ProblemModel},
+        summary="Take a backtest of one's own out of the queue, or end it; operators any",
+        responses={200: BacktestModel, 403: ProblemModel, 404: ProblemModel, 409: ProblemModel, 422: ProblemModel},
     )
     def cancel(path: BacktestPath) -> Any:
         row = _found(database, str(path.backtest_id))
+        if row["requested_by"] != caller().username and caller().role not in _MAY_CANCEL_ANY:
+            raise Problem(403, "not-yours", f"it was asked for by {row['requested_by']}; an operator may end it")
         if not queue.cancel(database, str(path.backtest_id)):
             raise Problem(409, "backtest-is-over", f"it is {row['state']}")
         return shaped(_found(database, str(path.backtest_id)))
