@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -241,7 +242,15 @@ def test_terraform_saves_its_state_before_we_end(tmp_path: Path, shown: str):
     """Whoever kills it in the middle loses what it has made."""
     words = [sys.executable, "-c", INTERRUPTED, str(tmp_path), TERRAFORM_LIKE, shown]
     path = os.pathsep.join([str(ROOT / "infrastructure/deploy"), str(ROOT / "infrastructure/native")])
-    with subprocess.Popen(words, env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.PIPE, text=True) as process:
+    environment = {**os.environ, "PYTHONPATH": path}
+
+    def heed_interrupts() -> None:
+        # what a shell starts in its background ignores them, and so does all that it starts
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with subprocess.Popen(
+        words, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
+    ) as process:
         deadline = time.monotonic() + 120
         while not (tmp_path / "begun").exists():
             assert time.monotonic() < deadline
