@@ -29,7 +29,7 @@ from ots_gateway.sessions_of_users import Granted, Sessions
 from ots_gateway.signing_keys import KeySet
 from ots_gateway.user_tokens import TokenAuthority
 
-KEYS = {name: secrets.token_urlsafe(32) for name in ("cache", "data-ingestion", "analytics")}
+KEYS = {name: secrets.token_urlsafe(32) for name in ("cache", "data-ingestion", "analytics", "signals")}
 SEED = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode().rstrip("=")
 METRICS_TOKEN = secrets.token_urlsafe(32)
 ADMIN_PASSWORD = secrets.token_urlsafe(16)

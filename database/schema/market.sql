@@ -1084,7 +1084,7 @@ CREATE TABLE signal_resolutions (
     underlying text NOT NULL,
     session date NOT NULL,
     event_ns bigint NOT NULL,
-    flat_ns bigint NOT NULL,
+    settles_ns bigint NOT NULL,
     revision integer DEFAULT '-1'::integer NOT NULL,
     data_digest text,
     data_version text,
@@ -1094,6 +1094,8 @@ CREATE TABLE signal_resolutions (
 );
 
 COMMENT ON TABLE signal_resolutions IS 'Every signal of the ledger, and how far its outcome is; made anew from the ledger when it is lost';
+
+COMMENT ON COLUMN signal_resolutions.settles_ns IS 'When all has happened that its outcome and its baselines rest on: before, they would depend on when they are asked for';
 
 COMMENT ON COLUMN signal_resolutions.revision IS 'The newest outcome''s; -1: it has none yet';
 
@@ -1531,7 +1533,7 @@ CREATE INDEX signal_ledger_of_underlying ON signal_ledger USING btree (underlyin
 
 CREATE UNIQUE INDEX signal_ledger_outcomes ON signal_ledger USING btree (signal_id, revision) WHERE (kind = 'outcome'::text);
 
-CREATE INDEX signal_resolutions_open ON signal_resolutions USING btree (flat_ns) WHERE (revision < 0);
+CREATE INDEX signal_resolutions_open ON signal_resolutions USING btree (settles_ns) WHERE (revision < 0);
 
 CREATE INDEX signal_resolutions_session ON signal_resolutions USING btree (session);
 

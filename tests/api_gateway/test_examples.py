@@ -13,7 +13,7 @@ from ots_gateway.api_document import merge
 from places import ROOT
 
 # whoever asks must know them: no example could be right
-NAMES_OF_THEIR_OWN = {"user_id", "key_id", "run_id", "backfill_id", "key", "asset"}
+NAMES_OF_THEIR_OWN = {"user_id", "key_id", "run_id", "backfill_id", "signal_id", "backtest_id", "key", "asset"}
 
 
 @pytest.fixture(scope="module")

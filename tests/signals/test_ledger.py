@@ -112,7 +112,7 @@ def test_within_one_transaction_too(database, filled):
 
 
 def test_every_signal_waits_for_its_outcome(database, filled):
-    rows = dict(database.rows("SELECT signal_id, flat_ns FROM signal_resolutions"))
+    rows = dict(database.rows("SELECT signal_id, settles_ns FROM signal_resolutions"))
     signals = [entry.record for entry in filled if entry.kind == "signal"]
     assert rows == {one.id: one.barriers.flat_ns for one in signals}
 

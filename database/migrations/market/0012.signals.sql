@@ -88,7 +88,7 @@ CREATE TABLE signal_resolutions (
     underlying   text NOT NULL,
     session      date NOT NULL,
     event_ns     bigint NOT NULL,
-    flat_ns      bigint NOT NULL,
+    settles_ns   bigint NOT NULL,
     revision     integer NOT NULL DEFAULT -1,
     data_digest  text,
     data_version text,
@@ -97,9 +97,10 @@ CREATE TABLE signal_resolutions (
     error        text
 );
 COMMENT ON TABLE signal_resolutions IS 'Every signal of the ledger, and how far its outcome is; made anew from the ledger when it is lost';
+COMMENT ON COLUMN signal_resolutions.settles_ns IS 'When all has happened that its outcome and its baselines rest on: before, they would depend on when they are asked for';
 COMMENT ON COLUMN signal_resolutions.revision IS 'The newest outcome''s; -1: it has none yet';
 COMMENT ON COLUMN signal_resolutions.data_version IS 'Of the market''s data when its outcome was last looked at: another one makes it be looked at again';
-CREATE INDEX signal_resolutions_open ON signal_resolutions (flat_ns) WHERE revision < 0;
+CREATE INDEX signal_resolutions_open ON signal_resolutions (settles_ns) WHERE revision < 0;
 CREATE INDEX signal_resolutions_session ON signal_resolutions (session);
 
 CREATE TABLE signal_trials (

@@ -194,10 +194,17 @@ def _grant_reading(dsn: str) -> None:
                 "GRANT EXECUTE ON FUNCTION open_volatility_chunks TO {}",
             ):
                 cursor.execute(sql.SQL(statement).format(snapshots))
+            # with the migrations of an earlier release there is no ledger
+            cursor.execute("SELECT to_regclass('signal_ledger') IS NOT NULL")
+            (has_ledger,) = cursor.fetchone() or (False,)
             for statement in (
-                # what is written there stays
-                "GRANT INSERT ON signal_ledger, signal_trials TO {}",
-                "GRANT INSERT, UPDATE ON signal_cursors, signal_resolutions, signal_backtests TO {}",
+                (
+                    # what is written there stays
+                    "GRANT INSERT ON signal_ledger, signal_trials TO {}",
+                    "GRANT INSERT, UPDATE ON signal_cursors, signal_resolutions, signal_backtests TO {}",
+                )
+                if has_ledger
+                else ()
             ):
                 cursor.execute(sql.SQL(statement).format(signals))
     finally:

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Annotated, Literal, cast
 
 import numpy as np
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from ots_common.database import Database
 from ots_common.schemas import PlainText, RequestModel
@@ -66,6 +66,20 @@ Values = tuple[tuple[str, Value], ...]
 
 class BacktestRequest(RequestModel):
     """What is to be run."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "strategies": ["opening_range"],
+                    "start": "2026-10-05",
+                    "end": "2026-11-27",
+                    "underlyings": ["AAPL"],
+                    "parameters": {"target": [0.05, 0.075, 0.1]},
+                }
+            ]
+        }
+    )
 
     strategies: list[PlainText] = Field(min_length=1, max_length=50, description="Ids of strategies; see /strategies.")
     start: date = Field(description="The first session, or a day before it.")

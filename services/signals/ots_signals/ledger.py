@@ -179,22 +179,23 @@ def _missing(cursor: Any, records: Sequence[tuple[Record, int]]) -> list[tuple[R
 
 def _note_resolutions(cursor: Any, added: Sequence[Entry]) -> None:
     signals = [
-        (one.id, made.underlying, date.fromisoformat(made.session), made.event_ns, _needed_until(made))
+        (one.id, made.underlying, date.fromisoformat(made.session), made.event_ns, _settles(made))
         for one in added
         if isinstance(made := one.record, Signal)
     ]
     if signals:
         execute_values(
             cursor,
-            "INSERT INTO signal_resolutions (signal_id, underlying, session, event_ns, flat_ns) VALUES %s",
+            "INSERT INTO signal_resolutions (signal_id, underlying, session, event_ns, settles_ns) VALUES %s",
             signals,
         )
 
 
-def _needed_until(made: Signal) -> int:
+def _settles(made: Signal) -> int:
     from ots_signals.resolver import span  # it brings the compiled kernels, which who only reads needs not
 
-    return span(made)[1]
+    # its matches within the session end when it must be flat at the latest
+    return max(span(made)[1], made.barriers.flat_ns)
 
 
 def head(database: Database) -> Head:

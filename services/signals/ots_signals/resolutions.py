@@ -34,12 +34,12 @@ _AT_ONCE = 40
 _LONGEST_WAIT_S = 300.0
 _NEXT = """
     SELECT underlying, session FROM signal_resolutions
-    WHERE revision < 0 AND flat_ns <= %s AND due_at <= now() ORDER BY flat_ns LIMIT 1
+    WHERE revision < 0 AND settles_ns <= %s AND due_at <= now() ORDER BY settles_ns LIMIT 1
 """
 _OPEN = """
     SELECT r.signal_id, r.attempts, l.kind, l.body, -1, NULL
     FROM signal_resolutions r JOIN signal_ledger l ON l.id = r.signal_id
-    WHERE r.underlying = %s AND r.session = %s AND r.revision < 0 AND r.flat_ns <= %s AND r.due_at <= now()
+    WHERE r.underlying = %s AND r.session = %s AND r.revision < 0 AND r.settles_ns <= %s AND r.due_at <= now()
     ORDER BY r.event_ns, r.signal_id LIMIT %s FOR UPDATE OF r SKIP LOCKED
 """
 _CHANGED = """

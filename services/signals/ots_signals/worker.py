@@ -235,7 +235,7 @@ class Worker:
                 return
             opens_ns = int(self._stored.sessions.opens[session])
             waiting = self._database.rows(
-                "SELECT count(*) FROM signal_resolutions WHERE revision < 0 AND flat_ns <= %s", (opens_ns,)
+                "SELECT count(*) FROM signal_resolutions WHERE revision < 0 AND settles_ns <= %s", (opens_ns,)
             )[0][0]
             if waiting:
                 self._resolutions.resolve(opens_ns)
@@ -274,8 +274,8 @@ class Worker:
     def _show(self) -> None:
         overdue_ns = self._now() - _OVERDUE_NS
         row = self._database.rows(
-            "SELECT (SELECT coalesce(max(seq), 0) FROM signal_ledger), count(*), count(*) FILTER (WHERE flat_ns < %s)"
-            " FROM signal_resolutions WHERE revision < 0",
+            "SELECT (SELECT coalesce(max(seq), 0) FROM signal_ledger), count(*),"
+            " count(*) FILTER (WHERE settles_ns < %s) FROM signal_resolutions WHERE revision < 0",
             (overdue_ns,),
         )[0]
         for gauge, value in zip((metrics.ROWS, metrics.OPEN, metrics.OVERDUE), row, strict=True):
