@@ -351,11 +351,11 @@ def _swap_back(drill: Drill) -> None:
 
 
 def _shift(drill: Drill) -> None:
-    """Of every strike call and put dearer by the same, of every other strike by something else: parity stays, and no
-    surface fits. As when quotes of different moments are put together."""
+    """Of every strike call and put dearer by the same, of every other strike by something else, up to 4 % of it: parity
+    stays, and no surface fits. As when quotes of different moments are put together."""
     drill.sql(
         "CREATE FUNCTION drill_shift() RETURNS trigger LANGUAGE plpgsql AS $$ DECLARE more bigint; BEGIN"
-        " SELECT i.strike / 100 * ((i.strike / 500000000 * 7 + (i.expiration - date '2020-01-01') * 3) % 5)"
+        " SELECT i.strike / 100 * abs(hashint8(i.strike) % 5)"
         " INTO more FROM instruments i WHERE i.instrument_id = NEW.instrument_id AND i.expiration IS NOT NULL;"
         " IF more IS NOT NULL THEN NEW.bid := NEW.bid + more; NEW.ask := NEW.ask + more; END IF; RETURN NEW; END $$;"
         + "".join(
@@ -363,6 +363,7 @@ def _shift(drill: Drill) -> None:
             " EXECUTE FUNCTION drill_shift();"
             for table in ("quotes", "quote_latest")
         )
+        + "UPDATE quote_latest SET ts = ts"
     )
 
 
@@ -447,6 +448,55 @@ def _slow_back(drill: Drill) -> None:
     drill.sql("ALTER TABLE self_check_stretches_away RENAME TO self_check_stretches")
     drill.sql("DROP FUNCTION drill_drop() CASCADE")
     drill.kill("ingestion-worker")
+
+
+def _lock_the_ledger(drill: Drill) -> None:
+    """Nobody reads it, nobody adds to it."""
+    drill.hold("LOCK TABLE signal_ledger IN ACCESS EXCLUSIVE MODE")
+
+
+def _decide_late(drill: Drill) -> None:
+    """The ledger held over the close of a bar of five minutes, at which strategies look, for some seconds."""
+    time.sleep((285 - time.time()) % 300)
+    _lock_the_ledger(drill)
+    time.sleep(30)
+    drill.release()
+
+
+def _no_splits(drill: Drill) -> None:
+    """Bars are read with the splits known at the time: without the table's grant none are."""
+    drill.sql("REVOKE SELECT ON corporate_actions FROM ots_signals")
+
+
+def _splits_again(drill: Drill) -> None:
+    drill.sql("GRANT SELECT ON corporate_actions TO ots_signals")
+
+
+def _nobodys_signal(drill: Drill) -> None:
+    """A signal that waits for its outcome, of which the ledger knows nothing: it will have none."""
+    drill.sql(
+        "INSERT INTO signal_resolutions (signal_id, underlying, session, event_ns, settles_ns)"
+        " VALUES ('drill', 'AAPL', current_date - 1, 0, 0)"
+    )
+
+
+def _no_such_signal(drill: Drill) -> None:
+    drill.sql("DELETE FROM signal_resolutions WHERE signal_id = 'drill'")
+
+
+_FLIP = (
+    "SET session_replication_role = replica;"
+    "UPDATE signal_ledger SET hash = set_byte(hash, 7, get_byte(hash, 7) # 1) WHERE seq = 1"
+)
+
+
+def _some_rows(drill: Drill) -> None:
+    """Strategies look as each bar of five minutes closes, and mostly one of them sees its condition."""
+    until(lambda: drill.sql("SELECT FROM signal_ledger LIMIT 1"), 600, 2)
+
+
+def _flip_a_bit(drill: Drill) -> None:
+    drill.sql(_FLIP)
 
 
 def _worker_anew(drill: Drill) -> None:
@@ -700,6 +750,31 @@ CAUSES = [
         prepare=_worker_anew,
         within_s=200,
         ends=False,
+    ),
+    Cause(
+        "a lock on the ledger of signals",
+        ("SignalsBehind", "LedgerNotVerified"),
+        _lock_the_ledger,
+        _released,
+        within_s=400,
+    ),
+    Cause("the same lock, over the close of a bar", ("SignalsSlow",), _decide_late, _released, within_s=60, ends=False),
+    Cause(
+        "the grant on splits taken from those who decide",
+        ("SignalsFail", "EventsGivenUp"),
+        _no_splits,
+        _splits_again,
+        within_s=400,
+        ends=False,
+    ),
+    Cause("an open signal that the ledger does not have", ("OutcomesOverdue",), _nobodys_signal, _no_such_signal),
+    Cause(
+        "one bit of the ledger flipped",
+        ("LedgerFaulty",),
+        _flip_a_bit,
+        _flip_a_bit,
+        prepare=_some_rows,
+        within_s=60,
     ),
     Cause("a process killed five times", ("ServiceRestarts",), _die_again_and_again, ends=False),
     Cause("a bound on open files just above those open", ("FilesRunOut",), _few_files, _files_again),

@@ -25,6 +25,7 @@ SETTINGS = {
     "MARKET_SOURCE": "simulated",
     "WORKERS": "1",
     "SELF_CHECK_EVERY_S": "15",
+    "LEDGER_VERIFY_EVERY_S": "10",
     "BACKFILL_PARALLEL": "2",
     "LOG_LEVEL": "WARNING",
 }

@@ -288,6 +288,7 @@ FOR_INGESTION = {
     "LIVE_SPOOL_MAX_BYTES": "1000000",
     "BACKFILL_PARALLEL": "2",
 }
+FOR_SIGNALS = {"LEDGER_VERIFY_EVERY_S": "600"}
 
 
 @pytest.mark.parametrize("name", sorted(name for name, each in SERVICES.items() if each["image"].startswith("ai-ots/")))
@@ -306,8 +307,9 @@ def test_who_is_one_process_counts_in_memory_and_web_servers_in_files(name, secr
 
 @pytest.mark.parametrize("name", sorted(SETTINGS))
 def test_settings_of_a_service_reach_it_and_no_other(name, secrets, monkeypatch):
-    expected = FOR_THE_GATEWAY if name == "gateway" else FOR_INGESTION if name in INGESTION else {}
-    chosen = {**FOR_THE_GATEWAY, **FOR_INGESTION}
+    of_services = {"gateway": FOR_THE_GATEWAY, "signals": FOR_SIGNALS, "signals-worker": FOR_SIGNALS}
+    expected = FOR_INGESTION if name in INGESTION else of_services.get(name, {})
+    chosen = {**FOR_THE_GATEWAY, **FOR_INGESTION, **FOR_SIGNALS}
     given = environment_of(name, secrets | chosen)
     assert {each: given[each] for each in chosen if each in given} == expected
     settings = settings_of(name, secrets | chosen, monkeypatch)

@@ -235,14 +235,16 @@ FOR_INGESTION = {
     "SELF_CHECK_EVERY_S": "600",
     "SELF_CHECK_ROWS": "1000",
 }
+FOR_SIGNALS = {"LEDGER_VERIFY_EVERY_S": "600"}
 
 
 def test_settings_of_a_service_reach_it_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    programs = programs_of(tmp_path, **FOR_THE_GATEWAY, **FOR_INGESTION)
+    programs = programs_of(tmp_path, **FOR_THE_GATEWAY, **FOR_INGESTION, **FOR_SIGNALS)
+    of_services = {"gateway": FOR_THE_GATEWAY, "ingestion": FOR_INGESTION, "signals": FOR_SIGNALS}
     for name, program in programs.items():
         given = program.environment
-        expected = FOR_THE_GATEWAY if name == "gateway" else FOR_INGESTION if name.startswith("ingestion") else {}
-        passed = {key: given[key] for key in (*FOR_THE_GATEWAY, *FOR_INGESTION) if key in given}
+        expected = of_services.get(name.partition("-")[0], {})
+        passed = {key: given[key] for each in of_services.values() for key in each if key in given}
         assert passed == expected, name
     for name in list(os.environ):
         monkeypatch.delenv(name)
@@ -261,7 +263,7 @@ def test_settings_of_a_service_reach_it_and_no_other(tmp_path: Path, monkeypatch
 
 def test_what_nobody_sets_is_left_to_the_services(tmp_path: Path) -> None:
     for program in programs_of(tmp_path).values():
-        assert not {*FOR_THE_GATEWAY, *FOR_INGESTION} & set(program.environment)
+        assert not {*FOR_THE_GATEWAY, *FOR_INGESTION, *FOR_SIGNALS} & set(program.environment)
 
 
 @pytest.mark.parametrize(("given", "drain_s"), [({}, 10), ({"DRAIN_S": "370"}, 370)])

@@ -8,6 +8,7 @@ from datetime import date
 
 import numpy as np
 import pytest
+from prometheus_client import REGISTRY
 
 from data_ingestion_support import Ingestion, settings_for
 from ots_common.database import Database, connect
@@ -121,6 +122,18 @@ def test_it_says_whether_it_was_in_time(market, redis_server, database, connecti
     assert {one.mode for one in decisions(database, later)} == {Mode.REPLAY}
 
 
+def test_nothing_is_resolved_before_all_that_its_matches_rest_on_has_happened(market, redis_server, database):
+    """Else a baseline would depend on when one looked. A resolver that looks each minute finds the first then."""
+    waiting = database.rows("SELECT count(*), min(settles_ns) FROM signal_resolutions WHERE revision < 0")
+    ((count, settles_ns),) = waiting
+    assert count > 0
+    assert settles_ns > END + HOUR
+    for now in (END + 2 * MINUTE, settles_ns - MINUTE):
+        worker = worker_at(market, redis_server, [Often()], now=lambda now=now: now, settle_s=1)
+        assert worker.resolve_due() == 0
+    assert database.rows("SELECT count(*), min(settles_ns) FROM signal_resolutions WHERE revision < 0") == waiting
+
+
 def test_late_data_add_a_revision_and_rewrite_nothing(market, redis_server, database, connection, service):
     worker = worker_at(market, redis_server, [Often()], now=lambda: (TODAY + 1) * DAY + HOUR, revise_sessions=2)
     worker.resolve_due()
@@ -170,3 +183,49 @@ def test_one_read_gives_every_window(service, database):
         theirs = stored.bars("AAPL", Often.timeframe, day, history, at_ns)
         for name in ("starts", "known_at", "open", "high", "low", "close", "volume", "session"):
             assert np.array_equal(getattr(mine, name), getattr(theirs, name))
+
+
+def gauge(name, **labels):
+    return REGISTRY.get_sample_value(name, labels)
+
+
+def test_it_shows_how_far_all_is_whoever_waits(market, redis_server, database, connection):
+    """The cursor of one is set back, and nobody may try it before long; the other's is decided."""
+    behind, other = UNDERLYINGS[:2]
+    closed_ns = cursors.positions(database)[other]
+    database.execute(
+        "UPDATE signal_cursors SET event_ns = %s, retry_at = now() + interval '1 hour' WHERE underlying = %s",
+        (closed_ns - 7 * MINUTE, behind),
+    )
+    try:
+        worker = worker_at(market, redis_server, [], now=lambda: closed_ns + 2 * NS_PER_S, settle_s=1)
+        assert worker.decide_due(connection) == 0
+        worker.show()
+        # the oldest minute that is not decided closed six minutes before the newest, which closed a second before now
+        assert gauge("ots_signals_lag_seconds", underlying=behind) == 6 * 60 + 1
+        assert gauge("ots_signals_lag_seconds", underlying=other) == 0
+        assert gauge("ots_signals_ledger_rows") == ledger.head(database).seq
+    finally:
+        database.execute(
+            "UPDATE signal_cursors SET event_ns = %s, retry_at = '-infinity' WHERE underlying = %s",
+            (closed_ns, behind),
+        )
+
+
+def test_a_signal_that_the_ledger_does_not_have_is_overdue_and_keeps_nobody_waiting(market, redis_server, database):
+    worker = worker_at(market, redis_server, [])
+    worker.resolve_due()
+    worker.show()
+    overdue, waiting = gauge("ots_signals_overdue"), gauge("ots_signals_open")
+    row = ("nobody's", UNDERLYINGS[0], date.fromisoformat(str(np.datetime64(TODAY, "D"))), BEGIN, BEGIN)
+    database.execute(
+        "INSERT INTO signal_resolutions (signal_id, underlying, session, event_ns, settles_ns)"
+        " VALUES (%s, %s, %s, %s, %s)", row,
+    )  # fmt: skip
+    try:
+        assert worker.resolve_due() == 0  # which comes to an end
+        worker.show()
+        assert (gauge("ots_signals_overdue"), gauge("ots_signals_open")) == (overdue + 1, waiting + 1)
+    finally:
+        with closing(connect(market.owner, application="tests")) as owner, owner, owner.cursor() as cursor:
+            cursor.execute("DELETE FROM signal_resolutions WHERE signal_id = 'nobody''s'")

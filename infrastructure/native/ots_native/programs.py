@@ -12,7 +12,7 @@ from ots_native import monitoring
 from ots_native.account import launch_prefix
 from ots_native.postgres import PostgresServer
 from ots_native.redis import RedisServer
-from ots_native.settings import FOR_ALL, FOR_GATEWAY, FOR_INGESTION, Settings
+from ots_native.settings import FOR_ALL, FOR_GATEWAY, FOR_INGESTION, FOR_SIGNALS, Settings
 from ots_native.supervision import Program
 
 STORAGE = ("postgres", "redis")
@@ -228,6 +228,8 @@ class Programs:
         if name == "ingestion":
             environment["SPOOL_DIR"] = str(self._folder(SPOOLS[self._settings.market_source]))
             environment |= {**self._vendor(), **self._named(FOR_INGESTION)}
+        if name == "signals":
+            environment |= self._named(FOR_SIGNALS)
         return environment
 
     def _named(self, names: Iterable[str]) -> dict[str, str]:

@@ -41,9 +41,10 @@ FOR_INGESTION = (
     "SELF_CHECK_EVERY_S",
     "SELF_CHECK_ROWS",
 )
+FOR_SIGNALS = ("LEDGER_VERIFY_EVERY_S",)
 # optional settings, with what holds when nobody names them
 OPTIONS = {
-    **dict.fromkeys((*FOR_ALL, *FOR_GATEWAY, *FOR_INGESTION), ""),
+    **dict.fromkeys((*FOR_ALL, *FOR_GATEWAY, *FOR_INGESTION, *FOR_SIGNALS), ""),
     "DATABENTO_API_KEY": "",
     "DRAIN_S": "10",
     "LOG_FORMAT": "console",
@@ -74,6 +75,7 @@ _ALLOWED = {
     "DRAIN_S": (r"[1-9][0-9]?|[12][0-9]{2}|3[0-6][0-9]|370", "it is a whole number of seconds from 1 to 370"),
     "EXPECTED_STRETCH_MINUTES": (r"([0-9]+)?", _WHOLE),
     "HSTS_S": (r"([0-9]+)?", _WHOLE),
+    "LEDGER_VERIFY_EVERY_S": (r"([1-9][0-9]*)?", "it is a whole number of at least 1"),
     "LIVE_SPOOL_MAX_BYTES": (r"([0-9]+)?", _WHOLE),
     "OTS_MONITORING": (r"auto|on|off", "it is `auto`, `on` or `off`"),
     "RATE_LIMIT_SCALE": _NUMBER,

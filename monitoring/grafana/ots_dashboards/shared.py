@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ots_dashboards.model import BLUE, GREEN, ORANGE, RED, Look, Prometheus, Stat
 
-SERVICES = "gateway|cache|ingestion|analytics"
+SERVICES = "gateway|cache|ingestion|analytics|signals"
 """Jobs that answer HTTP requests of ours."""
 _MARKET = (
     'label_replace(label_replace(max by (market_source) (ots_build_info{market_source=~".+"}),'

@@ -24,12 +24,12 @@ _STOCKS = """
     WHERE raw_symbol = ANY(%s) AND expiration IS NULL
     ORDER BY raw_symbol, array_position(%s, dataset) NULLS LAST, dataset
 """
-_DUE = """
-    SELECT c.underlying, c.event_ns, (extract(epoch FROM b.ts) * 1000000)::bigint * 1000
+_UNDECIDED = """
+    SELECT c.underlying, c.event_ns, (extract(epoch FROM b.ts) * 1000000)::bigint * 1000, c.retry_at <= now()
     FROM signal_cursors c JOIN unnest(%s::text[], %s::integer[]) AS s (underlying, instrument_id) USING (underlying),
     LATERAL (SELECT ts FROM bars_1m WHERE instrument_id = s.instrument_id
              AND ts >= to_timestamp(c.event_ns / 1000000000.0) AND ts <= %s ORDER BY ts LIMIT 1) b
-    WHERE c.retry_at <= now() ORDER BY b.ts, c.underlying
+    ORDER BY b.ts, c.underlying
 """
 _LEASE = """
     SELECT event_ns, attempts FROM signal_cursors
@@ -89,10 +89,22 @@ def closed_until(database: Database, now_ns: int, settle_s: float) -> int:
 
 
 def due(database: Database, instruments: Mapping[str, int], closed_ns: int) -> list[Due]:
-    """Of each underlying the oldest minute that is closed by ``closed_ns`` and not decided, the oldest first."""
+    """Of each underlying the oldest minute that is closed by ``closed_ns`` and not decided, the oldest first; not of
+    one whose next try is later."""
+    rows = _undecided(database, instruments, closed_ns)
+    return [Due(underlying, cursor_ns, start_ns + MINUTE_NS) for underlying, cursor_ns, start_ns, now in rows if now]
+
+
+def oldest_undecided(database: Database, instruments: Mapping[str, int], closed_ns: int) -> dict[str, int]:
+    """underlying -> the close of its oldest minute that is closed by ``closed_ns`` and not decided; of those with one,
+    whoever decides about it or waits."""
+    rows = _undecided(database, instruments, closed_ns)
+    return {underlying: start_ns + MINUTE_NS for underlying, _, start_ns, _ in rows}
+
+
+def _undecided(database: Database, instruments: Mapping[str, int], closed_ns: int) -> list[Any]:
     newest_start = to_datetime(closed_ns - MINUTE_NS)
-    rows = database.rows(_DUE, (list(instruments), list(instruments.values()), newest_start))
-    return [Due(underlying, cursor_ns, start_ns + MINUTE_NS) for underlying, cursor_ns, start_ns in rows]
+    return database.rows(_UNDECIDED, (list(instruments), list(instruments.values()), newest_start))
 
 
 def lease(connection: Connection, wanted: Due) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from ots_market.underlyings import counted_as
+from ots_market.underlyings import UNDERLYINGS, counted_as
 from ots_signals.decisions import Abstention, Signal, Why
 from ots_signals.ledger import Entry
 from ots_signals.outcomes import Barrier, Outcome
@@ -49,7 +49,7 @@ CURSOR_SECONDS = Gauge(
 )
 LAG_SECONDS = Gauge(
     "ots_signals_lag_seconds",
-    "How far the cursor is behind the newest closed minute bar that is stored; 0 when all is decided",
+    "How long ago the oldest minute bar closed that is stored and not decided, of feed time; 0 when all is decided",
     ["underlying"],
 )
 OPEN = Gauge("ots_signals_open", "Signals that wait for their outcome", multiprocess_mode="livemax")
@@ -94,5 +94,7 @@ def _count_outcome(record: Outcome) -> None:
 
 for _task in ("decide", "resolve", "backtest"):
     FAILURES.labels(_task)
+for _underlying in (*UNDERLYINGS, "other"):
+    POISONED.labels(_underlying)
 for _barrier in sorted(_BARRIERS):
     OUTCOMES.labels(_barrier)

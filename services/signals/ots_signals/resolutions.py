@@ -32,9 +32,11 @@ log = structlog.get_logger(__name__)
 
 _AT_ONCE = 40
 _LONGEST_WAIT_S = 300.0
+# not those that another one resolves, nor one of which the ledger knows nothing: there would be no end of looking
 _NEXT = """
-    SELECT underlying, session FROM signal_resolutions
-    WHERE revision < 0 AND settles_ns <= %s AND due_at <= now() ORDER BY settles_ns LIMIT 1
+    SELECT r.underlying, r.session FROM signal_resolutions r JOIN signal_ledger l ON l.id = r.signal_id
+    WHERE r.revision < 0 AND r.settles_ns <= %s AND r.due_at <= now() ORDER BY r.settles_ns LIMIT 1
+    FOR UPDATE OF r SKIP LOCKED
 """
 _OPEN = """
     SELECT r.signal_id, r.attempts, l.kind, l.body, -1, NULL

@@ -45,7 +45,7 @@ class SignalsSettings(ServiceSettings):
         5, ge=0, le=60, description="Newest sessions whose outcomes are looked at again when their data changed."
     )
     revise_s: float = Field(60.0, gt=0, description="How often that is asked.")
-    verify_s: float = Field(3600.0, gt=0, description="How often the worker verifies the whole ledger.")
+    ledger_verify_every_s: float = Field(3600.0, gt=0, description="How often the worker verifies the whole ledger.")
     signals_metrics_port: int = Field(0, ge=0, le=65535, description="The worker's own /metrics; 0: none.")
     metrics_bind: str = Field("127.0.0.1", description="The address where the worker's /metrics listen.")
     streams: int = Field(16, ge=0, le=64, description="Clients that follow the stream at once, a process.")

@@ -50,7 +50,12 @@ _FIRST_WAIT_S = 0.2
 _LONGEST_DATABASE_WAIT_S = 10.0
 _NAMES_S = 30.0
 _LOOK_S = 5.0
+_SHOWN_S = 5.0
 _OVERDUE_NS = 10 * MINUTE_NS
+_PROGRESS = """
+    SELECT (SELECT coalesce(max(seq), 0) FROM signal_ledger), count(*), count(*) FILTER (WHERE settles_ns < %s)
+    FROM signal_resolutions WHERE revision < 0
+"""
 _DATABASE = (psycopg2.OperationalError, psycopg2.InterfaceError, Problem)
 
 
@@ -107,6 +112,7 @@ class Worker:
             threading.Thread(target=self._listen, name="listener", daemon=True),
             threading.Thread(target=self._keep_resolving, name="resolver", daemon=True),
             threading.Thread(target=self._keep_verifying, name="verifier", daemon=True),
+            threading.Thread(target=self._keep_showing, name="shower", daemon=True),
             threading.Thread(
                 target=Backtester(self._settings, self._database, self._stopping).run, name="backtester", daemon=True
             ),
@@ -162,8 +168,6 @@ class Worker:
         """Decide about the oldest closed minute of each underlying that nobody else decides about; how many."""
         closed_ns = cursors.closed_until(self._database, self._now(), self._settings.settle_s)
         waiting = cursors.due(self._database, self._known_stocks(), closed_ns)
-        for one in waiting:
-            metrics.LAG_SECONDS.labels(counted_as(one.underlying)).set(max(0, closed_ns - one.at_ns) / NS_PER_S)
         return sum(self._decide_one(connection, one) for one in waiting if not self._stopping.is_set())
 
     def _decide_one(self, connection: Connection, due: Due) -> bool:
@@ -212,7 +216,6 @@ class Worker:
         underlying = counted_as(due.underlying)
         metrics.DECIDE_SECONDS.observe(seconds)
         metrics.CURSOR_SECONDS.labels(underlying).set(due.at_ns / NS_PER_S)
-        metrics.LAG_SECONDS.labels(underlying).set(0)
         committed_ns = self._now()
         for entry in added:
             metrics.count_entry(entry)
@@ -248,7 +251,6 @@ class Worker:
         while not self._stopping.wait(self._settings.resolve_s):
             try:
                 self.resolve_due()
-                self._show()
                 if time.monotonic() >= next_revision:
                     self.revise_due()
                     next_revision = time.monotonic() + self._settings.revise_s
@@ -271,20 +273,10 @@ class Worker:
             return 0
         return self._resolutions.revise(sessions.date_at(first), sessions.date_at(closed - 1))
 
-    def _show(self) -> None:
-        overdue_ns = self._now() - _OVERDUE_NS
-        row = self._database.rows(
-            "SELECT (SELECT coalesce(max(seq), 0) FROM signal_ledger), count(*),"
-            " count(*) FILTER (WHERE settles_ns < %s) FROM signal_resolutions WHERE revision < 0",
-            (overdue_ns,),
-        )[0]
-        for gauge, value in zip((metrics.ROWS, metrics.OPEN, metrics.OVERDUE), row, strict=True):
-            gauge.set(value)
-
     def _keep_verifying(self) -> None:
         wait_s = 0.0
         while not self._stopping.wait(wait_s):
-            wait_s = self._settings.verify_s
+            wait_s = self._settings.ledger_verify_every_s
             try:
                 self.verify()
             except _DATABASE as error:
@@ -303,6 +295,29 @@ class Worker:
         else:
             log.error("ledger_is_not_whole", seq=found.fault.seq, detail=found.fault.detail)
         return found.fault is None
+
+    # --- being watched ---
+
+    def _keep_showing(self) -> None:
+        """By a thread of its own, which only reads: what keeps the others waiting is what is to be seen."""
+        while not self._stopping.wait(_SHOWN_S):
+            try:
+                self.show()
+            except _DATABASE as error:
+                log.info("not_shown", error=str(error).strip())
+            except Exception:
+                log.exception("shower_failed")
+
+    def show(self) -> None:
+        """How far all is, as the metrics have it."""
+        closed_ns = cursors.closed_until(self._database, self._now(), self._settings.settle_s)
+        behind = cursors.oldest_undecided(self._database, self._known_stocks(), closed_ns)
+        for underlying in self._stocks:
+            at_ns = behind.get(underlying, closed_ns)
+            metrics.LAG_SECONDS.labels(counted_as(underlying)).set(max(0, closed_ns - at_ns) / NS_PER_S)
+        row = self._database.rows(_PROGRESS, (self._now() - _OVERDUE_NS,))[0]
+        for gauge, value in zip((metrics.ROWS, metrics.OPEN, metrics.OVERDUE), row, strict=True):
+            gauge.set(value)
 
     # --- being woken ---
 
