@@ -58,6 +58,7 @@ LABELS = {
     "operation": Label(4, "what was done with an entry"),
     "outcome": Label(16, "how it ended: the help text names them"),
     "reason": Label(24, "why: the help text names them"),
+    "recorded": Label(2, "yes or no"),
     "result": Label(8, "what a lookup found"),
     "route": Label(128, "the patterns of the routes as declared, or `none`; never a path"),
     "schema": Label(15, "the schemas that are stored, or `other`"),

@@ -451,8 +451,8 @@ def _slow_back(drill: Drill) -> None:
 
 
 def _lock_the_ledger(drill: Drill) -> None:
-    """Nobody reads it, nobody adds to it."""
-    drill.hold("LOCK TABLE signal_ledger IN ACCESS EXCLUSIVE MODE")
+    """Nobody reads it, nobody adds to it, and no cursor moves."""
+    drill.hold("LOCK TABLE signal_ledger IN ACCESS EXCLUSIVE MODE; LOCK TABLE signal_cursors IN EXCLUSIVE MODE")
 
 
 def _decide_late(drill: Drill) -> None:
@@ -492,7 +492,7 @@ _FLIP = (
 
 def _some_rows(drill: Drill) -> None:
     """Strategies look as each bar of five minutes closes, and mostly one of them sees its condition."""
-    until(lambda: drill.sql("SELECT FROM signal_ledger LIMIT 1"), 600, 2)
+    until(lambda: drill.sql("SELECT seq FROM signal_ledger LIMIT 1"), 600, 2)
 
 
 def _flip_a_bit(drill: Drill) -> None:
@@ -752,11 +752,11 @@ CAUSES = [
         ends=False,
     ),
     Cause(
-        "a lock on the ledger of signals",
+        "a lock on the ledger of signals and on the cursors",
         ("SignalsBehind", "LedgerNotVerified"),
         _lock_the_ledger,
         _released,
-        within_s=400,
+        within_s=200,
     ),
     Cause("the same lock, over the close of a bar", ("SignalsSlow",), _decide_late, _released, within_s=60, ends=False),
     Cause(
@@ -764,7 +764,7 @@ CAUSES = [
         ("SignalsFail", "EventsGivenUp"),
         _no_splits,
         _splits_again,
-        within_s=400,
+        within_s=700,
         ends=False,
     ),
     Cause("an open signal that the ledger does not have", ("OutcomesOverdue",), _nobodys_signal, _no_such_signal),

@@ -43,7 +43,7 @@ CHANGED: dict[str, list[tuple[str, str]]] = {
     "SelfCheckLate": [("9000", "60")],
     "ServiceDown": [("> 300", "> 10")],
     "SignalsBehind": [("> 120", "> 20")],
-    "SignalsSlow": [(">= 20", ">= 3")],
+    "SignalsSlow": [(">= 100", ">= 3")],
     "SnapshotsLate": [("> 900", "> 90")],
     "SpoolBehind": [("> 900", "> 10")],
     "SpoolFills": [("> 2147483648", "> 500000")],

@@ -91,10 +91,16 @@ _IN_TIME = Row(
     "Are they decided in time",
     [
         TimeSeries(
-            "From a minute's close to the record",
-            "Time from the close of a minute to the commit of what was decided about it, where something was: feed,"
-            " storing, worker and chains together.",
-            [Prometheus(quantile(share, "ots_signals_latency_seconds"), f"{share:.0%}") for share in (0.5, 0.99)],
+            "From a minute's close to its decision",
+            "Time from the close of a minute to the commit of what was decided about it: feed, storing, worker and,"
+            " where strategies saw their condition (recorded: yes), chains together.",
+            [
+                Prometheus(
+                    quantile(share, "ots_signals_latency_seconds", ["recorded"]),
+                    f"{share:.0%}, recorded: {{{{recorded}}}}",
+                )
+                for share in (0.5, 0.99)
+            ],
             "s",
             no_data=_NOTHING,
             width=8,

@@ -28,7 +28,9 @@ OUTCOMES = Counter(
 REVISIONS = Counter("ots_signals_revisions_total", "Outcomes that late data changed")
 LATENCY_SECONDS = Histogram(
     "ots_signals_latency_seconds",
-    "From the close of a minute bar to the commit of what was decided about it, of decisions that were live",
+    "From the close of a minute bar to the commit of what was decided about it, of what was decided live; recorded: yes"
+    " where strategies saw their condition, no where none did",
+    ["recorded"],
     buckets=(0.05, 0.1, 0.15, 0.2, 0.25, 0.35, 0.5, 0.75, 1, 1.5, 2.5, 5, 10, 30),
 )
 DECIDE_SECONDS = Histogram(
@@ -38,7 +40,7 @@ DECIDE_SECONDS = Histogram(
 )
 FAILURES = Counter(
     "ots_signals_failures_total",
-    "Times that something could not be done and is tried again: decide, resolve, or backtest",
+    "Times that something could not be done and is tried again: decide, resolve, verify, or backtest",
     ["task"],
 )
 POISONED = Counter(
@@ -92,7 +94,9 @@ def _count_outcome(record: Outcome) -> None:
         REVISIONS.inc()
 
 
-for _task in ("decide", "resolve", "backtest"):
+for _recorded in ("yes", "no"):
+    LATENCY_SECONDS.labels(_recorded)
+for _task in ("decide", "resolve", "verify", "backtest"):
     FAILURES.labels(_task)
 for _underlying in (*UNDERLYINGS, "other"):
     POISONED.labels(_underlying)

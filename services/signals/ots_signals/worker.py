@@ -35,7 +35,6 @@ from ots_signals.backtests import Backtester
 from ots_signals.code_version import code_version
 from ots_signals.cursors import Due
 from ots_signals.deciding import Decider
-from ots_signals.decisions import Mode
 from ots_signals.ledger import Entry
 from ots_signals.market_view import MarketView, NotYet
 from ots_signals.resolutions import Resolutions, settled_at
@@ -216,11 +215,11 @@ class Worker:
         underlying = counted_as(due.underlying)
         metrics.DECIDE_SECONDS.observe(seconds)
         metrics.CURSOR_SECONDS.labels(underlying).set(due.at_ns / NS_PER_S)
-        committed_ns = self._now()
         for entry in added:
             metrics.count_entry(entry)
-            if getattr(entry.record, "mode", None) is Mode.LIVE:
-                metrics.LATENCY_SECONDS.observe(max(0, committed_ns - due.at_ns) / NS_PER_S)
+        latency_s = max(0, self._now() - due.at_ns) / NS_PER_S
+        if latency_s <= self._settings.late_s:
+            metrics.LATENCY_SECONDS.labels("yes" if added else "no").observe(latency_s)
 
     def _known_stocks(self) -> dict[str, int]:
         if len(self._stocks) < len(self._settings.underlyings) and time.monotonic() >= self._names_at:
@@ -258,6 +257,7 @@ class Worker:
                 log.warning("database_unavailable", error=str(error).strip())
             except Exception:
                 log.exception("resolver_failed")
+                metrics.FAILURES.labels("resolve").inc()
 
     def resolve_due(self) -> int:
         """Outcomes of all signals whose minutes are stored; how many were added."""
@@ -284,6 +284,7 @@ class Worker:
                 wait_s = min(60.0, wait_s)
             except Exception:
                 log.exception("verifier_failed")
+                metrics.FAILURES.labels("verify").inc()
 
     def verify(self) -> bool:
         """Whether the ledger is whole; says so in the metrics, and in the log where it is not."""
