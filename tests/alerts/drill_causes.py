@@ -758,7 +758,9 @@ CAUSES = [
         _released,
         within_s=200,
     ),
-    Cause("the same lock, over the close of a bar", ("SignalsSlow",), _decide_late, _released, within_s=60, ends=False),
+    Cause(
+        "the same lock, over the close of a bar", ("SignalsSlow",), _decide_late, _released, within_s=420, ends=False
+    ),
     Cause(
         "the grant on splits taken from those who decide",
         ("SignalsFail", "EventsGivenUp"),

@@ -60,6 +60,7 @@ def cool(_: Drill) -> None:
 
 _HELD: list[subprocess.Popen[bytes]] = []
 _PART = 0.04
+_READ_S = 8
 _HOLD = "import sys,time;held=bytearray(int(sys.argv[1]));held[::4096]=b'x'*len(held[::4096]);time.sleep(600)"
 
 
@@ -70,6 +71,8 @@ def take_memory(drill: Drill) -> None:
     if available / total < 0.05 + 2 * _PART:
         raise NotHere("there is too little memory left to take any of it")
     _bound(drill, available / total - _PART / 2)
+    # until it has read its configuration Prometheus knows nobody to tell, and tells again a minute later
+    time.sleep(_READ_S)
     _HELD.append(subprocess.Popen([sys.executable, "-c", _HOLD, str(int(total * _PART))]))
 
 

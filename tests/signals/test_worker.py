@@ -7,13 +7,14 @@ from contextlib import closing
 from datetime import date
 
 import numpy as np
+import psycopg2
 import pytest
 from prometheus_client import REGISTRY
 
 from data_ingestion_support import Ingestion, settings_for
 from ots_common.database import Database, connect
 from ots_common.times import NS_PER_S
-from ots_signals import cursors, ledger
+from ots_signals import cursors, ledger, metrics
 from ots_signals.decisions import Mode
 from ots_signals.market_view import NotYet
 from ots_signals.outcomes import Barrier
@@ -210,6 +211,19 @@ def test_it_shows_how_far_all_is_whoever_waits(market, redis_server, database, c
             "UPDATE signal_cursors SET event_ns = %s, retry_at = '-infinity' WHERE underlying = %s",
             (closed_ns, behind),
         )
+
+
+def test_who_holds_the_ledger_does_not_hide_how_far_it_is(market, redis_server, database, monkeypatch):
+    monkeypatch.setattr("ots_signals.worker._SHOWN_S", 0.05)
+    closed_ns = min(cursors.positions(database).values())
+    worker = worker_at(market, redis_server, [], now=lambda: closed_ns + 3 * NS_PER_S, settle_s=1)
+    worker._known_stocks()
+    metrics.LAG_SECONDS.labels(UNDERLYINGS[0]).set(99)
+    with closing(connect(market.owner, application="tests")) as holder, holder.cursor() as cursor:
+        cursor.execute("LOCK TABLE signal_ledger IN ACCESS EXCLUSIVE MODE; LOCK TABLE signal_cursors IN EXCLUSIVE MODE")
+        with pytest.raises(psycopg2.errors.LockNotAvailable):
+            worker.show()
+        assert gauge("ots_signals_lag_seconds", underlying=UNDERLYINGS[0]) == 0
 
 
 def test_a_signal_that_the_ledger_does_not_have_is_overdue_and_keeps_nobody_waiting(market, redis_server, database):

@@ -75,6 +75,8 @@ class Worker:
         self._settings = settings
         self._dsn = settings.database_url.get_secret_value()
         self._database = database
+        # whoever shows does not wait for the locks that it is to show
+        self._watching = Database(self._dsn, application="signals-watch", size=1, lock_s=_SHOWN_S)
         self._stored = stored
         self._now = now
         self._decider = Decider(
@@ -311,12 +313,12 @@ class Worker:
 
     def show(self) -> None:
         """How far all is, as the metrics have it."""
-        closed_ns = cursors.closed_until(self._database, self._now(), self._settings.settle_s)
-        behind = cursors.oldest_undecided(self._database, self._known_stocks(), closed_ns)
+        closed_ns = cursors.closed_until(self._watching, self._now(), self._settings.settle_s)
+        behind = cursors.oldest_undecided(self._watching, self._known_stocks(), closed_ns)
         for underlying in self._stocks:
             at_ns = behind.get(underlying, closed_ns)
             metrics.LAG_SECONDS.labels(counted_as(underlying)).set(max(0, closed_ns - at_ns) / NS_PER_S)
-        row = self._database.rows(_PROGRESS, (self._now() - _OVERDUE_NS,))[0]
+        row = self._watching.rows(_PROGRESS, (self._now() - _OVERDUE_NS,))[0]
         for gauge, value in zip((metrics.ROWS, metrics.OPEN, metrics.OVERDUE), row, strict=True):
             gauge.set(value)
 
