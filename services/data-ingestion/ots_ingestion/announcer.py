@@ -47,6 +47,7 @@ class Announcer:
         self._minutes: defaultdict[str, defaultdict[int, set[int]]] = defaultdict(lambda: defaultdict(set))
         self._newest: dict[str, int] = {}
         self._stop = threading.Event()
+        self._bar_closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="announcer", daemon=True)
 
     def start(self) -> None:
@@ -56,6 +57,7 @@ class Announcer:
     def stop(self) -> None:
         """End soon."""
         self._stop.set()
+        self._bar_closed.set()
         self._thread.join(3.0)
 
     def committed(self, dataset: str, touched: set[int], bars: set[int], newest_ns: int) -> None:
@@ -65,9 +67,17 @@ class Announcer:
             for bar in bars:
                 self._minutes[dataset][bar >> 32].add(bar & 0xFFFFFFFF)
             self._newest[dataset] = max(self._newest.get(dataset, 0), newest_ns)
+            now = self._newest[dataset] // MINUTE_NS
+            if any(minute < now for minute in self._minutes[dataset]):
+                self._bar_closed.set()
 
     def _run(self) -> None:
-        while not self._stop.wait(_EVERY_S):
+        while not self._stop.is_set():
+            # prices are told a few times a second, closed bars at once
+            self._bar_closed.wait(_EVERY_S)
+            self._bar_closed.clear()
+            if self._stop.is_set():
+                return
             try:
                 self._announce()
             except (psycopg2.Error, redis.RedisError, Problem) as error:
