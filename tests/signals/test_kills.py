@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import random
+import time
 from contextlib import closing
 
 import pytest
@@ -39,7 +40,8 @@ from signals_worker_support import (
     wait_until,
 )
 
-KILLS = int(os.environ.get("OTS_SIGNALS_KILLS", "8"))
+KILLS_A_RUN = 8
+KILLS = int(os.environ.get("OTS_SIGNALS_KILLS", str(KILLS_A_RUN)))
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +96,7 @@ def test_undisturbed_every_event_is_decided_and_every_outcome_known(undisturbed)
     assert len({fill.barrier for one in outcomes.values() for fill in one.fills}) > 1
 
 
-@pytest.mark.parametrize("seed", [1])
+@pytest.mark.parametrize("seed", range(1, 1 + max(1, KILLS // KILLS_A_RUN)))
 def test_killed_at_random_points_it_records_the_same(postgres, stored, database, undisturbed, tmp_path, seed):
     rng = random.Random(seed)
     begin_anew(postgres, stored, database)
@@ -122,12 +124,17 @@ def test_killed_at_random_points_it_records_the_same(postgres, stored, database,
             client.xadd(cache_key("simulated", "closed-bars"), {"symbol": "AAPL"})
 
     try:
-        for k in range(KILLS):
-            at = rows() + rng.randrange(1, max(2, expected // KILLS))
+        at_work = 0
+        for k in range(KILLS_A_RUN):
+            at = rows() + rng.randrange(1, max(2, expected // KILLS_A_RUN))
             wait_until(lambda at=at: over() or rows() >= at)
             wake()
+            # between two rows, and within the transaction of the next
+            time.sleep(rng.uniform(0.0, 0.1))
+            at_work += not over()
             victim = ("worker", "analytics", "worker", "redis")[k % 4]
             {"worker": worker.again, "analytics": analytics.again, "redis": kill_redis}[victim]()
+        assert at_work > KILLS_A_RUN // 2  # not of those who had nothing left to do
         wait_until(over)
         with closing(connect(stored.signals, application="tests")) as connection:
             assert ledger.verify(connection).fault is None
