@@ -243,3 +243,9 @@ def test_a_signal_that_the_ledger_does_not_have_is_overdue_and_keeps_nobody_wait
     finally:
         with closing(connect(market.owner, application="tests")) as owner, owner, owner.cursor() as cursor:
             cursor.execute("DELETE FROM signal_resolutions WHERE signal_id = 'nobody''s'")
+
+
+def test_what_is_counted_begins_at_nothing():
+    metrics.begin(UNDERLYINGS)
+    assert gauge("ots_signals_decided_total", strategy="gap_fill", underlying=UNDERLYINGS[0]) == 0
+    assert gauge("ots_signals_abstentions_total", strategy="gap_fill", reason="no_edge") == 0

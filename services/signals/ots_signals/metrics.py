@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from prometheus_client import Counter, Gauge, Histogram
 
 from ots_market.underlyings import UNDERLYINGS, counted_as
@@ -70,6 +72,15 @@ FAULTS = Gauge(
     multiprocess_mode="livemax",
 )
 BACKTESTS = Counter("ots_signals_backtests_total", "Backtests by how they ended: done, failed, cancelled", ["outcome"])
+
+
+def begin(underlyings: Iterable[str]) -> None:
+    """Every series of a worker's from its start: one that appears with its first event shows no increase."""
+    for strategy in registered():
+        for underlying in underlyings:
+            SIGNALS.labels(strategy, counted_as(underlying))
+        for why in _WHYS:
+            ABSTENTIONS.labels(strategy, why)
 
 
 def count_entry(entry: Entry) -> None:

@@ -363,6 +363,7 @@ def main(settings: SignalsSettings) -> int:
     worker = Worker(settings, database, stored, view, strategies, code_version=settings.code_version or code_version())
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())
+    metrics.begin(settings.underlyings)
     serve_process(APPLICATION, settings, settings.signals_metrics_port, settings.metrics_bind)
     worker.run()
     return 0
